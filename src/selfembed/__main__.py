@@ -1,0 +1,5 @@
+"""``python -m selfembed``."""
+
+from selfembed.cli import main
+
+raise SystemExit(main())

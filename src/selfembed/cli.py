@@ -1,0 +1,327 @@
+"""The verbs of the command line. Everything that prints is here; everything heavy is imported when a verb runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from selfembed.errors import InputError
+
+_DESCRIPTION = "Turn a decoder-only language model into a text embedder, from unlabelled text alone."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit status: 0, 1 (doctor: not usable), 2 (input), 130 (interrupted)."""
+    options = parser().parse_args(arguments)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        quiet_libraries()
+        return options.run(options)
+    except InputError as error:
+        print(f"selfembed: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("selfembed: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
+            raise
+        print(
+            f"selfembed: error: {str(error).splitlines()[0]}; "
+            "try --set micro_batch_size=8, --set gradient_checkpointing=true or a smaller --max-length",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="selfembed", description=_DESCRIPTION)
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+
+    verb = verbs.add_parser("train", help="train an embedder on a corpus", description="Train an embedder.")
+    add_plan_options(verb)
+    verb.add_argument("--out", metavar="DIR", help="folder of the finished embedder (needed unless --dry-run)")
+    verb.add_argument("--dry-run", action="store_true", help="print what would be done and what it takes; do nothing")
+    verb.set_defaults(run=run_train)
+
+    verb = verbs.add_parser(
+        "targets", help="show token targets of a sample of texts", description="Show token targets before training."
+    )
+    add_plan_options(verb)
+    verb.add_argument("--texts", type=int, default=500, metavar="N", help="sample size for the figures (default 500)")
+    verb.add_argument("--show", type=int, default=5, metavar="N", help="texts shown with their targets (default 5)")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run_targets)
+
+    verb = verbs.add_parser(
+        "explain", help="show what an embedding says in words", description="Show aligned tokens, raw and trained."
+    )
+    verb.add_argument("folder", metavar="DIR", help="embedder that selfembed train has made")
+    verb.add_argument("texts", metavar="TEXT", nargs="+", help="one or more texts")
+    verb.add_argument("--model", help="the backbone it was made from, if it has moved")
+    verb.add_argument("-k", type=int, default=10, help="tokens shown (default 10)")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run_explain)
+
+    verb = verbs.add_parser("doctor", help="examine a backbone", description="Examine a backbone.")
+    verb.add_argument("--model", default="embedded", help="hub id, folder, GGUF file or 'embedded' (default)")
+    verb.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
+    verb.set_defaults(run=run_doctor)
+    return top
+
+
+def add_plan_options(verb: argparse.ArgumentParser) -> None:
+    """What train and targets have in common: model, corpus, recipe."""
+    group = verb.add_argument_group("what to train, on what")
+    group.add_argument("--model", default="embedded", help="hub id, folder, GGUF file or 'embedded' (default)")
+    group.add_argument(
+        "--corpus",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="C",
+        help="files and folders (txt, md, rst, jsonl, json, csv, tsv, parquet; .gz and .zst too), a datasets id or "
+        "folder, or 'python-docs'; several are joined",
+    )
+    group.add_argument("--column", help="column of the texts (default: 'text', or the only one of strings)")
+    group.add_argument("--split", default="train", help="split of a data set (default train)")
+    group.add_argument("--encoding", default="utf-8", help="of text files (default utf-8)")
+    group.add_argument("--on-bad", choices=("raise", "skip"), default="raise", help="unreadable text: stop, or count it")
+    group.add_argument(
+        "--passage-words", default=100, type=positive_or_none, metavar="N", help="cut longer texts (default 100; or none)"
+    )
+    group.add_argument("--limit", type=int, metavar="N", help="read at most N texts")
+    group.add_argument("--recipe", default="text2token", help="text2token (default) or bag-of-tokens")
+
+    group = verb.add_argument_group("numbers of the recipe")
+    group.add_argument("--stages", metavar="A,B", help="which stages, in which order (e.g. model_derived,data_driven)")
+    group.add_argument("--pooling", choices=("last", "mean"))
+    group.add_argument("--attention", choices=("causal", "bidirectional"))
+    group.add_argument("--prompt", metavar="TEMPLATE", help="with {text} where the text goes")
+    for name, kind, meaning in (
+        ("steps", int, "optimiser steps, of every stage"),
+        ("batch-size", int, "texts per step"),
+        ("max-length", int, "tokens of a training input, prompt included"),
+        ("learning-rate", float, "peak learning rate"),
+    ):
+        group.add_argument(f"--{name}", type=kind, metavar="N", help=meaning)
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other number, wherever it occurs or by its path (temperature=1e-2, data_driven.steps=100, lora.r=8)",
+    )
+
+    group = verb.add_argument_group("how to run")
+    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the frozen weights")
+    group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
+    group.add_argument("--tagger", default="auto", help="hanta, or a spaCy pipeline's name or folder")
+    group.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
+
+
+def positive_or_none(value: str) -> int | None:
+    return None if value.lower() == "none" else int(value)
+
+
+def quiet_libraries() -> None:
+    """Keeps the libraries' own bars and notes off the screen; ours say what is needed."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+class Bars:
+    """Progress bars on standard error, one task after the other; what follows a comma in a task's name may change."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.task = ""
+
+    def __call__(self, task: str, done: int, total: int | None) -> None:
+        from tqdm import tqdm
+
+        name, _, note = task.partition(", ")
+        if name != self.task:
+            self.close()
+            self.task = name
+            self.bar = tqdm(total=total, desc=name, leave=True, dynamic_ncols=True)
+        self.bar.set_postfix_str(note, refresh=False)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar, self.task = None, ""
+
+
+def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
+    """The plan that a command line asks for."""
+    from selfembed.corpus import Corpus
+    from selfembed.plan import make_plan
+    from selfembed.recipes import choose_stages, find_recipe
+
+    settings: dict[str, Any] = {}
+    for item in options.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"--set {item}: expected NAME=VALUE, e.g. --set temperature=1e-2")
+        settings[name.strip()] = value.strip()
+    for name in ("pooling", "attention", "prompt", "steps", "batch_size", "max_length", "learning_rate"):
+        if getattr(options, name) is not None:
+            settings[name] = getattr(options, name)
+    recipe = find_recipe(options.recipe)
+    if options.stages:
+        recipe = choose_stages(recipe, [name.strip() for name in options.stages.split(",")])
+    corpus = Corpus(
+        options.corpus,
+        column=options.column,
+        split=options.split,
+        passage_words=options.passage_words,
+        encoding=options.encoding,
+        on_bad=options.on_bad,
+        limit=options.limit,
+        progress=lambda texts: progress("reading the corpus", texts, None),
+    )
+    plan = make_plan(
+        options.model,
+        corpus,
+        recipe,
+        settings=settings,
+        seed=options.seed,
+        dtype=options.dtype,
+        device=options.device,
+        tagger=options.tagger,
+        trust_remote_code=options.trust_remote_code,
+    )
+    progress.close()
+    for reason, count in plan.corpus.report.skipped.items():
+        print(f"left out: {count:,} x {reason}", file=sys.stderr)
+    return plan
+
+
+def run_train(options: argparse.Namespace) -> int:
+    from selfembed.train import open_work_folder, run_plan
+
+    if not options.dry_run and not options.out:
+        raise InputError("--out: missing; name the folder of the finished embedder, or give --dry-run")
+    progress = Bars()
+    plan = plan_of(options, progress)
+    if options.dry_run:
+        print_plan(plan)
+        return 0
+    try:
+        open_work_folder(plan, options_out(options))
+        run_plan(plan, options.out, progress=progress)
+    finally:
+        progress.close()
+    record = json.loads((options_out(options) / "selfembed.json").read_text())
+    for stage in record["stages"]:
+        losses = [entry["loss"] for entry in stage["loss_curve"]]
+        tenth = max(1, len(losses) // 10)
+        print(
+            f"{stage['name']}: {stage['texts']:,} texts, loss {sum(losses[:tenth]) / tenth:.3f} -> "
+            f"{sum(losses[-tenth:]) / tenth:.3f}, {stage['training_seconds']:.0f} s"
+            + (f", {stage['texts_without_target']} texts had no target" if stage.get("texts_without_target") else "")
+        )
+    print(f"embedder: {options.out} (peak memory {record['peak_memory_gib']:.1f} GiB)")
+    print(f"next: selfembed explain {options.out} \"some text\"")
+    return 0
+
+
+def options_out(options: argparse.Namespace) -> Any:
+    from pathlib import Path
+
+    return Path(options.out)
+
+
+def print_plan(plan: Any) -> None:
+    """The resolved recipe and what it would take."""
+    from selfembed.plan import estimate
+
+    guess = estimate(plan)
+    print(json.dumps(plan.to_dict(), indent=2, ensure_ascii=False))
+    print(f"corpus: {guess.corpus_texts:,} texts, about {guess.corpus_tokens:,} tokens")
+    for stage in guess.stages:
+        print(
+            f"{stage.name}: {stage.texts:,} texts, about {stage.tokens:,} tokens with the prompt, "
+            f"about {stage.seconds / 60:.1f} min"
+        )
+    print(f"in all: about {guess.seconds / 60:.1f} min and {guess.memory_gib:.1f} GiB on {plan.device}")
+    print("nothing was trained")
+
+
+def run_targets(options: argparse.Namespace) -> int:
+    from selfembed.preview import preview
+
+    progress = Bars()
+    plan = plan_of(options, progress)
+    views = preview(plan, texts=options.texts, show=options.show, progress=progress)
+    progress.close()
+    if options.json:
+        print(json.dumps([view.to_dict() for view in views], indent=2, ensure_ascii=False))
+        return 0
+    for view in views:
+        print(f"\n== {view.stage} ==")
+        for line in view.lines():
+            print(line)
+    return 0
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    from selfembed.explain.aligned_tokens import aligned_tokens, load_explained
+
+    if options.k < 1:
+        raise InputError(f"-k {options.k}: expected at least 1")
+    empty = [text for text in options.texts if not text.strip()]
+    if empty:
+        raise InputError("text: empty; expected at least one word")
+    explained = load_explained(options.folder, model=options.model)
+    columns = {
+        name: aligned_tokens(model, explained.head, explained.tokenizer, options.texts, k=options.k)
+        for name, model in (("raw", explained.raw), ("trained", explained.embedder))
+    }
+    if options.json:
+        rows = [
+            {"text": text, **{name: [vars(token) for token in column[i]] for name, column in columns.items()}}
+            for i, text in enumerate(options.texts)
+        ]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    for i, text in enumerate(options.texts):
+        print(text if len(text) <= 200 else text[:200] + " ...")
+        for line in aligned_table(columns["raw"][i], columns["trained"][i]):
+            print(line)
+        print()
+    print("* occurs in the text (this very token)")
+    return 0
+
+
+def aligned_table(raw: list[Any], trained: list[Any]) -> list[str]:
+    """Two columns of aligned tokens as text."""
+    lines = [f"  {'raw backbone':<32}{'embedder':<32}"]
+    for left, right in zip(raw, trained, strict=True):
+        cells = [f"{token.probability:6.1%} {'*' if token.in_text else ' '} {token.token!r}" for token in (left, right)]
+        lines.append(f"  {cells[0]:<32}{cells[1]:<32}".rstrip())
+    return lines
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    from selfembed.doctor import examine
+
+    diagnosis = examine(options.model, trust_remote_code=options.trust_remote_code)
+    for topic, finding, good in diagnosis.findings:
+        print(f"{'ok  ' if good else 'note'} {topic}: {finding}")
+    print(diagnosis.verdict)
+    return 0 if diagnosis.usable else 1

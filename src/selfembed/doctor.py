@@ -1,0 +1,154 @@
+"""Examines a backbone before anything is trained: attention, tokenizer, prompt, decoder layer, memory."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from selfembed.attention import AttentionProbe, probe_attention, set_attention
+from selfembed.backbone import Backbone, best_dtype, load_backbone
+from selfembed.embedder import EmbedderConfig, build_embedder
+from selfembed.plan import training_memory_gib
+from selfembed.prompt import backend_tokenizer, padding_token, prompt_ids
+
+_TEXTS = ["River.", "The council of the old harbour town met on Tuesday to speak about the bridge."]
+
+
+@dataclass(kw_only=True)
+class Diagnosis:
+    """What was found; ``findings`` are (topic, finding, whether it is all right)."""
+
+    model: str
+    findings: list[tuple[str, str, bool]] = field(default_factory=list)
+    causal: bool = False
+    bidirectional: bool = False
+
+    def add(self, topic: str, finding: str, good: bool = True) -> None:
+        self.findings.append((topic, finding, good))
+
+    @property
+    def usable(self) -> bool:
+        return self.causal and all(good for topic, _, good in self.findings if topic in ("prompt", "decoder layer"))
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        if not self.usable:
+            trouble = next(finding for _, finding, good in self.findings if not good)
+            return f"{self.model}: not usable: {trouble}"
+        if not self.bidirectional:
+            return f"{self.model}: ready, with causal attention only"
+        return f"{self.model}: ready, with causal or bidirectional attention"
+
+
+def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
+    """Runs every check on a backbone.
+
+    Raises:
+        InputError: there is no decoder-only language model at this place.
+    """
+    backbone = load_backbone(model, trust_remote_code=trust_remote_code)
+    diagnosis = Diagnosis(model=str(model))
+    text_config = backbone.config.get_text_config()
+    embedder = build_causal(backbone, diagnosis)
+    transformer = embedder.transformers_model
+    parameters = sum(parameter.numel() for parameter in transformer.parameters())
+    diagnosis.add(
+        "backbone",
+        f"{backbone.config.model_type}, {parameters / 1e6:,.1f} M parameters without its decoder layer, "
+        f"{text_config.num_hidden_layers} layers, hidden size {embedder.get_embedding_dimension()}, "
+        f"vocabulary {backbone.vocab_size:,}",
+    )
+    examine_attention(backbone, transformer, diagnosis)
+    examine_tokenizer(backbone, diagnosis)
+    examine_prompt(backbone, embedder, diagnosis)
+    examine_head(backbone, embedder, diagnosis)
+    examine_memory(backbone, parameters, diagnosis)
+    return diagnosis
+
+
+def build_causal(backbone: Backbone, diagnosis: Diagnosis) -> SentenceTransformer:
+    embedder = build_embedder(backbone, EmbedderConfig(), dtype=torch.float32, device="cpu")
+    diagnosis.causal = True
+    return embedder
+
+
+def examine_attention(backbone: Backbone, transformer: torch.nn.Module, diagnosis: Diagnosis) -> None:
+    probe = probe_attention(transformer)
+    diagnosis.add("leak probe, causal", "no token sees a later one", probe.verdict == "causal")
+    set_attention(transformer, "bidirectional")
+    probe = probe_attention(transformer)
+    diagnosis.bidirectional = probe.verdict == "bidirectional"
+    finding = "every token sees all others" if diagnosis.bidirectional else describe(probe)
+    diagnosis.add("leak probe, bidirectional", finding, diagnosis.bidirectional)
+    set_attention(transformer, "causal")
+    side = "does not change the vectors" if probe.right_padding_invariant else "changes the vectors"
+    diagnosis.add("right padding", side, probe.right_padding_invariant)
+
+
+def describe(probe: AttentionProbe) -> str:
+    blind = ", ".join(name.replace("_", " ") for name, sees in probe.cases.items() if not sees)
+    return f"{probe.verdict}: the switch has no effect with {blind}; use causal attention"
+
+
+def examine_tokenizer(backbone: Backbone, diagnosis: Diagnosis) -> None:
+    tokenizer = backbone.tokenizer
+    backend_tokenizer(tokenizer)
+    pad = padding_token(tokenizer)
+    if tokenizer.pad_token is None:
+        diagnosis.add("padding token", f"missing; {pad!r} is used")
+    elif tokenizer.pad_token != pad:
+        diagnosis.add("padding token", f"{tokenizer.pad_token!r} is also bos or eos; {pad!r} is used instead")
+    else:
+        diagnosis.add("padding token", repr(pad))
+    ids = prompt_ids(tokenizer, "{text}")
+    names = [tokenizer.decode([i]) for i in ids.before]
+    diagnosis.add("beginning of text", f"the tokenizer puts {' '.join(names)} in front" if names else "nothing in front")
+    if tokenizer.chat_template:
+        diagnosis.add("chat template", "present; it is left out of embedders")
+
+
+def examine_prompt(backbone: Backbone, embedder: SentenceTransformer, diagnosis: Diagnosis) -> None:
+    """Saves the untrained embedder, loads it with stock classes, compares with a forward pass by hand."""
+    with tempfile.TemporaryDirectory() as folder:
+        embedder.save(folder, create_model_card=False)
+        vectors_BD = SentenceTransformer(folder, device="cpu").encode(_TEXTS)
+    ids = prompt_ids(backbone.tokenizer, EmbedderConfig().template)
+    cosines = []
+    for text, vector_D in zip(_TEXTS, vectors_BD, strict=True):
+        own = backend_tokenizer(backbone.tokenizer).encode(text, add_special_tokens=False).ids
+        input_1T = torch.tensor([[*ids.before, *own, *ids.after]])
+        with torch.no_grad():
+            by_hand_D = embedder.transformers_model(input_1T).last_hidden_state[0, -1].numpy()
+        norms = np.linalg.norm(by_hand_D) * np.linalg.norm(vector_D)
+        cosines.append(float(by_hand_D @ vector_D / norms))
+    good = min(cosines) >= 0.9999
+    diagnosis.add(
+        "prompt",
+        f"saved and loaded, vectors equal a forward pass by hand (cosine {min(cosines):.6f})"
+        if good
+        else f"saved and loaded, vectors differ from a forward pass by hand (cosine {min(cosines):.4f})",
+        good,
+    )
+
+
+def examine_head(backbone: Backbone, embedder: SentenceTransformer, diagnosis: Diagnosis) -> None:
+    try:
+        weight_VD = backbone.head().weight
+    except Exception as error:
+        diagnosis.add("decoder layer", f"not found ({type(error).__name__})", False)
+        return
+    tie = "tied to the input embeddings" if backbone.tied else "separate from the input embeddings"
+    fits = weight_VD.shape[1] == embedder.get_embedding_dimension()
+    diagnosis.add("decoder layer", f"{weight_VD.shape[0]:,} x {weight_VD.shape[1]}, {tie}", fits)
+
+
+def examine_memory(backbone: Backbone, parameters: int, diagnosis: Diagnosis) -> None:
+    dtype = best_dtype("cuda" if torch.cuda.is_available() else "cpu")
+    gib = training_memory_gib(backbone, parameters, dtype, batch_size=64, max_length=128)
+    diagnosis.add("memory", f"about {gib:.1f} GiB to train at 64 texts of 128 tokens in {str(dtype)[6:]}")

@@ -1,0 +1,188 @@
+"""A trained embedder becomes a stock sentence-transformers folder: merged, saved, loaded again and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
+from transformers import AutoModel
+
+from selfembed.attention import probe_attention
+from selfembed.backbone import Backbone
+from selfembed.embedder import embedding_config, fitting_length, save_tokenizer, stock_pooling
+from selfembed.errors import InputError
+from selfembed.provenance import arriving_folder, write_json
+from selfembed.recipes import Recipe
+
+RECORD = "selfembed.json"
+HEAD = "lm_head.safetensors"
+# Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
+_FLOAT32_PARAMETERS = 2_000_000_000
+_CHECK_TEXTS = [
+    "River.",
+    "The council of the old harbour town met on Tuesday to speak about the bridge.",
+    "A short note, with punctuation: (1) yes; (2) no!",
+    "Long texts are cut at the end, never in the prompt. " * 200,
+]
+_REQUIREMENTS = {
+    "transformers": {"specifier": ">=5.2", "reason": "older versions ignore is_causal in config.json"},
+    "sentence-transformers": {"specifier": ">=6.0", "reason": "the folder is in its format"},
+}
+
+
+def export_embedder(
+    trained: SentenceTransformer, backbone: Backbone, recipe: Recipe, record: dict[str, Any], out: Path
+) -> SentenceTransformer:
+    """Merges the adapter into freshly loaded weights, saves, reloads with stock classes and compares.
+
+    Args:
+        trained: the embedder with its adapter.
+        backbone: what it was trained from.
+        recipe: how.
+        record: goes into the folder as ``selfembed.json``.
+        out: folder to make.
+
+    Returns:
+        The embedder as loaded from ``out``.
+
+    Raises:
+        InputError: the folder cannot be written, or what it gives differs from the model in memory.
+    """
+    config = recipe.embedder
+    length = fitting_length(backbone, config, recipe.embed_length)
+    trained.max_seq_length = length
+    expected = trained.encode(_CHECK_TEXTS, batch_size=len(_CHECK_TEXTS), show_progress_bar=False)
+    expected = np.asarray(expected, dtype=np.float32)
+    if not np.isfinite(expected).all() or not np.abs(expected).sum(-1).all():
+        raise InputError(
+            "the trained embedder gives vectors that are not finite; nothing was saved; "
+            "lower the learning rate, or train in float32"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with arriving_folder(out) as staging:
+        merged = merge(trained, backbone, staging / "adapter")
+        merged.config.update(embedding_config(backbone, config).to_dict())
+        dtype = merged.dtype
+        merged.save_pretrained(staging)
+        save_tokenizer(backbone, config, staging, max_length=length)
+        transformer = Transformer(str(staging), model_kwargs={"dtype": dtype})
+        embedder = SentenceTransformer(modules=[transformer, stock_pooling(transformer, config)], device="cpu")
+        embedder.similarity_fn_name = "cosine"
+        embedder.save(str(staging), create_model_card=False)
+        settings_file = staging / "config_sentence_transformers.json"
+        settings = json.loads(settings_file.read_text())
+        write_json(settings_file, {**settings, "requirements": _REQUIREMENTS})
+        (staging / "chat_template.jinja").unlink(missing_ok=True)
+        if not backbone.tied:
+            tensors = {f"lm_head.{name}": tensor.contiguous() for name, tensor in backbone.head().named_buffers()}
+            save_file(tensors, staging / HEAD)
+        reloaded = SentenceTransformer(str(staging), device="cpu")
+        verdict = probe_attention(reloaded.transformers_model).verdict
+        if verdict != config.attention:
+            raise InputError(
+                f"model {record['model']}: the saved folder comes back {verdict}, expected {config.attention}: "
+                f"{backbone.config.model_type} heeds its config only in part; nothing was saved; "
+                "train with --attention causal, or choose another backbone"
+            )
+        record["saved_dtype"] = str(dtype).removeprefix("torch.")
+        record["cosine_to_model_in_memory"] = compare(expected, reloaded, trained)
+        write_json(staging / RECORD, record)
+        (staging / "README.md").write_text(model_card(recipe, record))
+    return SentenceTransformer(str(out), device=str(trained.device))
+
+
+def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> torch.nn.Module:
+    """The backbone with the adapter's update added to its weights; the model in memory is left alone."""
+    size = sum(parameter.numel() for parameter in trained.parameters())
+    dtype = torch.float32 if size < _FLOAT32_PARAMETERS else "auto"
+    trained.transformers_model.save_pretrained(folder)
+    fresh = AutoModel.from_pretrained(backbone.folder, dtype=dtype, trust_remote_code=backbone.trust_remote_code)
+    merged = PeftModel.from_pretrained(fresh, folder).merge_and_unload()
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    return merged
+
+
+def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: SentenceTransformer) -> float:
+    """Least cosine between the vectors of the model in memory and of the folder, over texts of mixed length.
+
+    Raises:
+        InputError: below 0.9999 in float32; below 0.99 where the model in memory computes in bfloat16.
+    """
+    actual = reloaded.encode(_CHECK_TEXTS, batch_size=2, show_progress_bar=False)
+    actual = np.asarray(actual, dtype=np.float32)
+    norms = np.linalg.norm(expected, axis=-1) * np.linalg.norm(actual, axis=-1)
+    cosine = float(((expected * actual).sum(-1) / norms).min())
+    least = 0.9999 if trained.dtype == reloaded.dtype == torch.float32 else 0.99
+    if not cosine >= least:
+        raise InputError(
+            f"the saved folder gives other vectors than the model in memory (cosine {cosine:.5f}, expected {least}); "
+            "nothing was saved; please report this with the model's name"
+        )
+    return round(cosine, 6)
+
+
+def model_card(recipe: Recipe, record: dict[str, Any]) -> str:
+    """README.md of the folder."""
+    config = recipe.embedder
+    stages = "\n".join(
+        f"| {name} | {type(stage.objective).__name__} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {stage.learning_rate:g} |"
+        for name, stage in recipe.stages.items()
+    )
+    report = record["corpus_report"]
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- feature-extraction
+- selfembed
+---
+
+# Text embedder from {record["model"]}
+
+Made with selfembed's recipe **{recipe.name}** from unlabelled text alone: {report["texts"]:,} texts of
+`{record["corpus"]}`. It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder")
+vectors = model.encode(["a text", "another text"])
+similarities = model.similarity(vectors, vectors)
+```
+
+| | |
+|---|---|
+| pooling | {config.pooling} |
+| attention | {config.attention} |
+| prompt (in the tokenizer; add none yourself) | `{config.template}` |
+| adapter, merged | LoRA r {recipe.lora.r}, alpha {recipe.lora.alpha}, dropout {recipe.lora.dropout} |
+| seed | {record["seed"]} |
+
+| stage | objective | steps | batch | length | learning rate |
+|---|---|---|---|---|---|
+{stages}
+
+The whole record (versions, fingerprints, loss curves) is in `{RECORD}`. The folder is an embedder: it no longer
+generates text. The backbone's licence applies.
+
+## Citation
+
+```bibtex
+@article{{text2token,
+    title = {{Text2Token: Unsupervised Text Representation Learning with Token Target Prediction}},
+    journal = {{arXiv preprint arXiv:2510.10224}},
+    year = {{2025}},
+}}
+```
+"""

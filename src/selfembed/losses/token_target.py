@@ -1,0 +1,152 @@
+"""The objective of Text2Token: a text's embedding shall decode to its token target.
+
+Shapes: B batch, D hidden, V vocabulary, K support of a target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from selfembed.backbone import raw_backbone
+from selfembed.errors import InputError
+from selfembed.losses.divergence import sparse_kl
+from selfembed.targets.model_derived import CommonDistribution, ModelDerived
+from selfembed.targets.token_target import TokenTargets
+
+_CITATION = """\
+@article{text2token,
+    title = {Text2Token: Unsupervised Text Representation Learning with Token Target Prediction},
+    journal = {arXiv preprint arXiv:2510.10224},
+    year = {2025},
+}"""
+
+
+class TokenTargetLoss(nn.Module):
+    """KL divergence from stored token targets to the vocabulary distribution that embeddings decode to.
+
+    The gradient on the logits is ``Q - P``, that of cross-entropy with soft targets. Mean over the batch. Everything
+    over the vocabulary is in float32.
+
+    Args:
+        model: the SentenceTransformer to train.
+        head: the backbone's frozen decoder layer, see :meth:`selfembed.backbone.Backbone.head`.
+        targets: one per training text.
+
+    References:
+        Text2Token, arXiv 2510.10224, §3.3, Eqs. 8-11.
+
+    Inputs:
+        +-------+----------------------------------------------+
+        | Texts | Labels                                       |
+        +=======+==============================================+
+        | text  | the row of ``targets`` that is the text's own|
+        +-------+----------------------------------------------+
+
+    Relations:
+        With :func:`selfembed.targets.bag_of_tokens.build_bag_of_tokens` it is EBAE (Llama2Vec) as Text2Token runs it.
+
+    Example:
+        ::
+
+            backbone = load_backbone("embedded")
+            model = build_embedder(backbone, EmbedderConfig())
+            model.add_adapter(lora_config(model.transformers_model, Lora()))
+            loss = TokenTargetLoss(model, backbone.head(), targets)
+            dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))})
+            SentenceTransformerTrainer(model=model, train_dataset=dataset, loss=loss).train()
+    """
+
+    def __init__(self, model: SentenceTransformer, head: nn.Module, targets: TokenTargets) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.targets = targets
+
+    def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """Mean KL in nats of a batch, float32 scalar.
+
+        Raises:
+            InputError: the loss is not a number.
+        """
+        rows = labels.tolist()
+        ids_BK, weights_BK = (tensor.to(labels.device) for tensor in self.targets.batch(rows))
+        rest_B = self.targets.rest(rows)
+        logits_BV = self.head(self.model(sentence_features[0])["sentence_embedding"])
+        kl_B = sparse_kl(logits_BV, ids_BK, weights_BK, None if rest_B is None else rest_B.to(labels.device))
+        return finite(kl_B.mean())
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"targets": len(self.targets), "vocabulary": self.targets.vocab_size}
+
+    @property
+    def citation(self) -> str:
+        return _CITATION
+
+
+class OnlineModelDerivedLoss(nn.Module):
+    """KL divergence from model-derived targets that are computed in the step, at the price of one forward pass.
+
+    The common distribution is the running mean over the batches seen so far, the present one included. It is part of
+    the training state: :attr:`common` has to be saved and restored with a checkpoint.
+
+    Args:
+        model: the SentenceTransformer to train; its adapters off, it is the raw backbone.
+        head: the backbone's frozen decoder layer.
+        options: filter, temperature, floor, top_k.
+
+    References:
+        Text2Token, arXiv 2510.10224, §3.2.2, Eqs. 18-19.
+
+    Inputs:
+        +-------+--------+
+        | Texts | Labels |
+        +=======+========+
+        | text  | unused |
+        +-------+--------+
+    """
+
+    def __init__(self, model: SentenceTransformer, head: nn.Module, options: ModelDerived) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+        self.options = options
+        self.common = CommonDistribution()
+
+    def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        """Mean KL in nats of a batch, float32 scalar.
+
+        Raises:
+            InputError: the loss is not a number.
+        """
+        features = sentence_features[0]
+        with raw_backbone(self.model):
+            log_q_BV = self.head(self.model(dict(features))["sentence_embedding"]).log_softmax(-1)
+        self.common.add(log_q_BV)
+        ids_BK, weights_BK = self.options.distribution(log_q_BV, self.common.log_V)
+        logits_BV = self.head(self.model(features)["sentence_embedding"])
+        return finite(sparse_kl(logits_BV, ids_BK, weights_BK).mean())
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"filter": self.options.filter, "temperature": self.options.temperature}
+
+    @property
+    def citation(self) -> str:
+        return _CITATION
+
+
+def finite(loss: Tensor) -> Tensor:
+    """The loss itself.
+
+    Raises:
+        InputError: it is not a finite number.
+    """
+    if not torch.isfinite(loss):
+        raise InputError(
+            f"the loss became {loss.item()}: training has diverged; expected a finite number; "
+            "lower the learning rate (--learning-rate), or train in float32 (--dtype float32)"
+        )
+    return loss

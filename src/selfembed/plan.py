@@ -1,0 +1,203 @@
+"""A plan: everything a run depends on, resolved before anything is computed, and what it would take."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from selfembed.backbone import EMBEDDED, Backbone, LMHead, best_dtype, load_backbone
+from selfembed.corpus import Corpus
+from selfembed.embedder import build_embedder
+from selfembed.errors import InputError
+from selfembed.prompt import prompt_ids
+from selfembed.provenance import content_hash
+from selfembed.recipes import Recipe, find_recipe, override
+from selfembed.targets.data_driven import DataDriven
+from selfembed.targets.model_derived import ModelDerived
+from selfembed.targets.store import TargetSource, choose_texts
+from selfembed.targets.tagger import load_tagger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run depends on, resolved before anything is computed."""
+
+    backbone: Backbone
+    corpus: Corpus
+    recipe: Recipe
+    seed: int
+    dtype: torch.dtype
+    device: str
+    tagger: str
+
+    @property
+    def key(self) -> str:
+        """Content hash: two plans of one key end in the same weights on the same machine."""
+        parts = (self.backbone.fingerprint, self.corpus.fingerprint, self.recipe.to_dict(), self.seed)
+        return content_hash(*parts, str(self.dtype), self.device, self.tagger)
+
+    def target_source(
+        self, embedder: SentenceTransformer | None = None, head: LMHead | None = None
+    ) -> TargetSource:
+        """Where this plan's token targets come from."""
+        return TargetSource(
+            backbone=self.backbone,
+            corpus=self.corpus,
+            tagger=self.tagger,
+            statistics_texts=self.recipe.statistics_texts,
+            embedder=embedder,
+            head=head,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.backbone.name,
+            "model_fingerprint": self.backbone.fingerprint,
+            "corpus": self.corpus.name,
+            "corpus_fingerprint": self.corpus.fingerprint,
+            "corpus_report": dataclasses.asdict(self.corpus.report),
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device,
+            "tagger": self.tagger,
+        }
+
+
+def make_plan(
+    model: str | Path = EMBEDDED,
+    corpus: Any = "python-docs",
+    recipe: str | Recipe = "text2token",
+    *,
+    settings: dict[str, Any] | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str | None = None,
+    tagger: str = "auto",
+    trust_remote_code: bool = False,
+) -> Plan:
+    """Finds the backbone, reads the corpus and resolves the recipe. For the arguments see :func:`selfembed.train.train`.
+
+    Raises:
+        InputError: any of them is not usable.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise InputError(f"dtype {dtype!r}: expected 'auto', 'float32' or 'bfloat16'")
+    resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
+    backbone = load_backbone(model, trust_remote_code=trust_remote_code)
+    corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
+    corpus.texts()
+    needs_tagger = any(isinstance(s.objective, DataDriven) and s.objective.pos for s in resolved.stages.values())
+    return Plan(
+        backbone=backbone,
+        corpus=corpus,
+        recipe=resolved,
+        seed=seed,
+        dtype=best_dtype(device) if dtype == "auto" else getattr(torch, dtype),
+        device=device,
+        tagger=load_tagger(tagger).name if needs_tagger else "none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEstimate:
+    """What a stage would take: ``tokens`` include the prompt, ``seconds`` include its targets."""
+
+    name: str
+    texts: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a plan would take, from a sample of its texts and a timed forward pass."""
+
+    corpus_texts: int
+    corpus_tokens: int
+    stages: list[StageEstimate]
+    memory_gib: float
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
+
+
+# A training step in forward passes of the same batch, measured by benchmarks/training_step.py.
+_STEP_FORWARDS = 2.3
+_TARGET_WORDS_PER_SECOND = 50_000
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Times forward passes of a few of the plan's own texts and scales up; nothing is trained."""
+    texts = plan.corpus.texts()
+    sample = list(choose_texts(texts, 256, seed=plan.seed)["text"])
+    lengths = [len(ids) for ids in plan.backbone.tokenizer(sample, add_special_tokens=False)["input_ids"]]
+    prompt = len(prompt_ids(plan.backbone.tokenizer, plan.recipe.embedder.template))
+    embedder = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
+    stages = []
+    for name, stage in plan.recipe.stages.items():
+        embedder.max_seq_length = stage.max_length
+        mean_tokens = sum(min(length + prompt, stage.max_length) for length in lengths) / len(lengths)
+        tokens_per_second = forward_rate(embedder, sample[: min(32, stage.batch_size)])
+        forwards, extra_seconds = _STEP_FORWARDS, 0.0
+        if isinstance(stage.objective, ModelDerived):
+            forwards += 1
+            if stage.objective.common == "sample":
+                common_texts = min(stage.objective.common_texts, len(texts))
+                extra_seconds = common_texts * mean_tokens / tokens_per_second
+        if isinstance(stage.objective, DataDriven):
+            words = plan.corpus.report.words * min(1.0, plan.recipe.statistics_texts / len(texts))
+            extra_seconds = words / _TARGET_WORDS_PER_SECOND
+        tokens = round(stage.texts * mean_tokens)
+        seconds = tokens * forwards / tokens_per_second + extra_seconds
+        stages.append(StageEstimate(name=name, texts=stage.texts, tokens=tokens, seconds=seconds))
+    parameters = sum(parameter.numel() for parameter in embedder.parameters())
+    memory = max(
+        training_memory_gib(
+            plan.backbone,
+            parameters,
+            plan.dtype,
+            batch_size=stage.batch_size // stage.accumulation,
+            max_length=stage.max_length,
+        )
+        for stage in plan.recipe.stages.values()
+    )
+    mean_length = sum(lengths) / len(lengths)
+    return Estimate(
+        corpus_texts=len(texts), corpus_tokens=round(mean_length * len(texts)), stages=stages, memory_gib=memory
+    )
+
+
+def forward_rate(embedder: SentenceTransformer, texts: list[str]) -> float:
+    """Tokens per second of a forward pass, prompt included."""
+    embedder.encode(texts[:4], show_progress_bar=False)
+    tokens = sum(min(len(ids), embedder.max_seq_length) for ids in embedder.tokenizer(texts)["input_ids"])
+    started = time.perf_counter()
+    embedder.encode(texts, batch_size=len(texts), show_progress_bar=False)
+    return tokens / (time.perf_counter() - started)
+
+
+def training_memory_gib(
+    backbone: Backbone, parameters: int, dtype: torch.dtype, *, batch_size: int, max_length: int
+) -> float:
+    """Rough need of a training step, in GiB: weights, decoder layer, activations kept for the backward pass.
+
+    About 34 numbers per token, layer and hidden unit are kept (Korthikanti et al. 2022 count 34 bytes in 16 bit with
+    dropout masks; gated feed-forward layers and float32 adapters add as much again), and three float32 copies of the
+    logits.
+    """
+    config = backbone.config.get_text_config()
+    width = torch.finfo(dtype).bits // 8
+    hidden = config.hidden_size
+    weights = parameters * width + backbone.vocab_size * hidden * 4
+    activations = batch_size * max_length * config.num_hidden_layers * hidden * 34 * width
+    logits = 3 * batch_size * backbone.vocab_size * 4
+    return (weights + activations + logits) / 2**30 + 0.6

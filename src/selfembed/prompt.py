@@ -1,0 +1,165 @@
+"""A prompt around every text, baked into the tokenizer itself.
+
+The saved ``tokenizer.json`` carries the prompt as a post-processing template, so truncation cuts only the text, never
+the prompt, and whatever reads the folder (sentence-transformers, a server) applies it without code of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from selfembed.errors import InputError
+
+# PromptEOL (Jiang et al. 2023), as Text2Token prints it, with straight quotes and no trailing space.
+PROMPT_EOL = 'This sentence: "{text}" means in one word: "'
+NO_PROMPT = "{text}"
+
+_SLOT = "{text}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptIds:
+    """The token ids that stand before and after every text; ``before`` includes the tokenizer's own bos, if any."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.after)
+
+
+def split_template(template: str) -> tuple[str, str]:
+    """What stands before and after ``{text}``.
+
+    Raises:
+        InputError: the template does not hold ``{text}`` exactly once.
+    """
+    if template.count(_SLOT) != 1:
+        raise InputError(f"prompt {template!r}: expected {_SLOT} exactly once, as in {PROMPT_EOL!r}")
+    before, after = template.split(_SLOT)
+    return before, after
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> PromptIds:
+    """Tokenizes a prompt once, with the text's place left open.
+
+    The tokenizer's own bos is kept in front. Its own eos is kept only where the template has nothing after the text:
+    otherwise the embedding is read at the prompt's last token.
+
+    Raises:
+        InputError: a malformed template, or a tokenizer without a ``tokenizers`` backend.
+    """
+    backend = backend_tokenizer(tokenizer)
+    before, after = split_template(template)
+    native = backend.encode("a", add_special_tokens=True)
+    special = [i for i, mask in enumerate(native.special_tokens_mask) if mask]
+    bare = [i for i in range(len(native.ids)) if i not in special]
+    bos = tuple(native.ids[i] for i in special if i < min(bare))
+    eos = tuple(native.ids[i] for i in special if i > max(bare))
+    before_ids = tuple(backend.encode(before, add_special_tokens=False).ids) if before else ()
+    return PromptIds(before=bos + before_ids, after=_ids_after_text(backend, after) if after else eos)
+
+
+def _ids_after_text(backend: Tokenizer, after: str) -> tuple[int, ...]:
+    # A tokenizer that marks the start of an input (SentencePiece) would mark the suffix too if it stood alone.
+    encoding = backend.encode("a" + after, add_special_tokens=False)
+    ids = [i for i, (start, _) in zip(encoding.ids, encoding.offsets, strict=True) if start >= 1]
+    merged = any(start < 1 < end for start, end in encoding.offsets)
+    return tuple(backend.encode(after, add_special_tokens=False).ids if merged else ids)
+
+
+def backend_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The ``tokenizers`` object underneath.
+
+    Raises:
+        InputError: a tokenizer in pure Python has none, thus neither offsets nor templates.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"tokenizer {type(tokenizer).__name__}: it gives no character offsets; expected one with a tokenizer.json; "
+            "load it with use_fast=True or convert it with transformers' convert_slow_tokenizer"
+        )
+    return tokenizer.backend_tokenizer
+
+
+def bake_prompt(tokenizer: PreTrainedTokenizerBase, template: str, *, max_length: int) -> PreTrainedTokenizerFast:
+    """A new tokenizer that puts the prompt around every text; the one given is left alone.
+
+    It is built afresh from the ``tokenizers`` object, so that neither a chat template nor bos/eos settings travel
+    along: sentence-transformers would wrap texts in the one, transformers rebuild the template for the others.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        template: text with ``{text}`` once.
+        max_length: tokens of a whole input, prompt included; longer texts are cut at their end.
+
+    Raises:
+        InputError: malformed template, slow tokenizer, or a prompt that leaves no room for text.
+    """
+    ids = prompt_ids(tokenizer, template)
+    if max_length < len(ids) + 1:
+        raise InputError(f"max length {max_length}: the prompt alone takes {len(ids)} tokens; expected more than that")
+    backend = Tokenizer.from_str(backend_tokenizer(tokenizer).to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    specials, single = [], "$A:0"
+    if ids.before:
+        specials.append(_special(backend, "<prompt_before>", ids.before))
+        single = f"<prompt_before>:0 {single}"
+    if ids.after:
+        specials.append(_special(backend, "<prompt_after>", ids.after))
+        single = f"{single} <prompt_after>:0"
+    backend.post_processor = TemplateProcessing(single=single, pair="$A:0 $B:1", special_tokens=specials)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_length,
+        padding_side="right",
+        truncation_side="right",
+        pad_token=padding_token(tokenizer),
+        **{
+            name: getattr(tokenizer, name)
+            for name in ("bos_token", "eos_token", "unk_token")
+            if getattr(tokenizer, name, None) is not None
+        },
+    )
+
+
+def _special(backend: Tokenizer, name: str, ids: tuple[int, ...]) -> dict:
+    return {"id": name, "ids": list(ids), "tokens": [backend.id_to_token(i) for i in ids]}
+
+
+def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A padding token other than bos and eos, out of those the tokenizer has.
+
+    Only the attention mask decides what is padding here; a distinct token keeps other programs from taking a real
+    eos for padding. Where the tokenizer has no such token, its eos (or its token 0) must do.
+    """
+    taken = {tokenizer.bos_token, tokenizer.eos_token}
+    if tokenizer.pad_token is not None and tokenizer.pad_token not in taken:
+        return tokenizer.pad_token
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    free = [token for token in added if token not in taken and token != tokenizer.unk_token]
+    named = [token for token in free if "pad" in token.lower()]
+    unknown = [tokenizer.unk_token] if tokenizer.unk_token and tokenizer.unk_token not in taken else []
+    fallback = [tokenizer.pad_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)]
+    return (named + unknown + free + fallback)[0]
+
+
+def check_prompt(tokenizer: PreTrainedTokenizerBase, ids: PromptIds) -> None:
+    """Proves on a short and on an over-long text that the prompt stands whole around the text.
+
+    Raises:
+        InputError: the tokenizer does not apply the prompt.
+    """
+    for text in ("a", "river stone " * tokenizer.model_max_length):
+        encoded = tuple(tokenizer(text, truncation=True)["input_ids"])
+        whole = encoded[: len(ids.before)] == ids.before and encoded[len(encoded) - len(ids.after) :] == ids.after
+        if not whole or not len(ids) < len(encoded) <= tokenizer.model_max_length:
+            raise InputError(
+                "the prompt did not survive in the tokenizer: expected its ids around every text, got "
+                f"{encoded[:4]}...{encoded[-4:]}; remove bos/eos settings and chat templates from the tokenizer config"
+            )

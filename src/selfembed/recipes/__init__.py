@@ -1,0 +1,22 @@
+"""Recipes by name: one paper per file."""
+
+from __future__ import annotations
+
+from selfembed.errors import InputError
+from selfembed.recipes.stage import Recipe, Stage, choose_stages, override
+from selfembed.recipes.text2token import bag_of_tokens, text2token
+
+RECIPES = {"text2token": text2token, "bag-of-tokens": bag_of_tokens}
+
+__all__ = ["RECIPES", "Recipe", "Stage", "choose_stages", "find_recipe", "override"]
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe with its paper's numbers.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in RECIPES:
+        raise InputError(f"recipe {name!r}: expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,69 @@
+"""EBAE's target: uniform over the distinct tokens of the text (Llama2Vec, arXiv 2312.15503; Text2Token's baseline).
+
+Shapes: B texts of one batch, U distinct (text, token) pairs in it, T tokens of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from selfembed.targets.data_driven import BareTokenizer, Progress, batches
+from selfembed.targets.token_target import TokenTargets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagOfTokens:
+    """Options of the uniform target.
+
+    Args:
+        leading_space: tokenise the first word like a word inside a sentence.
+    """
+
+    leading_space: bool = True
+
+
+def build_bag_of_tokens(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    *,
+    leading_space: bool = True,
+    progress: Progress | None = None,
+) -> TokenTargets:
+    """Builds targets in which each token of the text, however frequent, weighs the same.
+
+    Args:
+        texts: Full texts; row i of the result is text i, empty where the text has no token.
+        tokenizer: The backbone's, a fast one. Special tokens and the prompt do not count.
+        vocab_size: V, the number of rows of the decoder layer.
+        leading_space: Tokenise the first word like a word inside a sentence.
+        progress: Told after each batch how many texts it held.
+
+    Raises:
+        InputError: If the tokenizer is slow or gives ids that the decoder layer lacks.
+    """
+    bare = BareTokenizer(tokenizer, vocab_size, leading_space=leading_space)
+    supports, ids, weights = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+    for batch in batches(texts):
+        ids_T, row_T = bare.ids(batch)
+        plain_T = ~np.isin(ids_T, bare.special)
+        row_U, ids_U = np.divmod(np.unique((row_T * vocab_size + ids_T)[plain_T]), vocab_size)
+        support_B = np.bincount(row_U, minlength=len(batch))
+        supports.append(support_B)
+        ids.append(ids_U.astype(np.int32))
+        weights.append((1.0 / support_B[row_U]).astype(np.float32))
+        if progress:
+            progress(len(batch))
+    return TokenTargets(
+        offsets_N1=np.cumsum(np.concatenate(supports), dtype=np.int64),
+        ids_S=np.concatenate(ids),
+        weights_S=np.concatenate(weights),
+        vocab_size=vocab_size,
+    )

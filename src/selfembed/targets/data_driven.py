@@ -1,0 +1,401 @@
+"""Text2Token's data-driven targets: a text's key tokens, weighted by TF-IDF (arXiv 2510.10224, Eq. 12-17).
+
+    IDF(w) = ln(|D| / df(w)), unsmoothed                      Eq. 12
+    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDriven.tf``
+    score(w, x) = TF(w, x) * IDF(w)  if w lies in a noun, proper noun or adjective of x, else 0
+    P(w | x) from the scores                                  Eq. 17, see ``DataDriven.form``
+
+Words are the backbone's own token ids, on the bare text: no prompt, no special tokens, no truncation. Where the paper
+leaves a choice, the option's default is the reading we take; docs/papers.md says why.
+
+Shapes: N texts, B texts of one batch, T their tokens, C their characters, W their kept words, U distinct (text, token)
+pairs among them, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from selfembed.errors import InputError
+from selfembed.targets.tagger import UNIVERSAL_TAGS, Span, Tagger
+from selfembed.targets.token_target import TokenTargets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TargetForm = Literal["proportional", "softmax_support", "softmax_temperature", "literal"]
+Progress = Callable[[int], None]
+"""Called after each batch with the number of texts it held."""
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataDriven:
+    """What makes a token a key token, and how much it weighs.
+
+    Args:
+        pos: Universal parts of speech whose words count; None counts every token.
+        form: ``"proportional"``: P is the score divided by the sum of scores. ``"softmax_support"``: softmax over the
+            tokens that score. ``"softmax_temperature"``: the same of score / temperature. ``"literal"``: Eq. 17 as
+            printed, softmax over the whole vocabulary, where each token without a score weighs e^0; with
+            ``tf="length"`` that is uniform to four digits on a real vocabulary.
+        temperature: Positive; only ``"softmax_temperature"`` reads it.
+        tf: ``"length"``: share of the text's tokens. ``"corpus"``: Eq. 13 as printed, share of the token's
+            occurrences in the whole corpus, whatever their part of speech.
+        variants: ``"merge"`` counts the ids that differ only in case or leading space as one token (TF and DF alike)
+            and gives its mass to one id.
+        variant_form: Which id that is: ``"bare"``, without leading space, as a decoder predicts right after
+            PromptEOL's open quote, or ``"spaced"``, either in the case the text uses most and, where the vocabulary
+            lacks it, the text's own id; ``"common"``, the corpus's most frequent whatever its case.
+        leading_space: Tokenise the first word like a word inside a sentence.
+
+    Raises:
+        InputError: If an option has no such value.
+    """
+
+    pos: tuple[str, ...] | None = ("NOUN", "PROPN", "ADJ")
+    form: TargetForm = "proportional"
+    temperature: float = 1.0
+    tf: Literal["length", "corpus"] = "length"
+    variants: Literal["keep", "merge"] = "keep"
+    variant_form: Literal["bare", "spaced", "common"] = "bare"
+    leading_space: bool = True
+
+    def __post_init__(self) -> None:
+        for option, choices in {
+            "form": ("proportional", "softmax_support", "softmax_temperature", "literal"),
+            "tf": ("length", "corpus"),
+            "variants": ("keep", "merge"),
+            "variant_form": ("bare", "spaced", "common"),
+        }.items():
+            if getattr(self, option) not in choices:
+                raise InputError(f"{option} is {getattr(self, option)!r}: choose one of {', '.join(choices)}")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature is {self.temperature}: give a positive number")
+        if self.pos is not None and (not self.pos or not set(self.pos) <= UNIVERSAL_TAGS):
+            raise InputError(
+                f"pos is {self.pos!r}: give a tuple of universal parts of speech ({', '.join(sorted(UNIVERSAL_TAGS))}) "
+                "or None for all tokens"
+            )
+
+
+class BareTokenizer:
+    """A tokenizer's ids of texts alone: no prompt, no special tokens, no truncation, no padding.
+
+    Args:
+        tokenizer: Any fast transformers tokenizer; it is left as it is.
+        vocab_size: V, the number of rows of the decoder layer.
+        leading_space: Tokenise the first word like a later one. Tokenizers that do so by themselves get no space.
+
+    Raises:
+        InputError: If the tokenizer is a slow one: those do not say which characters a token comes from.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, *, leading_space: bool = True) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(
+                f"{type(tokenizer).__name__} is a slow tokenizer without character offsets: load a fast one "
+                "(a folder with tokenizer.json, or AutoTokenizer.from_pretrained(..., use_fast=True))"
+            )
+        self.vocab_size = vocab_size
+        self.special = np.array([i for i in tokenizer.all_special_ids if i < vocab_size], np.int64)
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)  # callers' truncation and padding stay theirs
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        probe = self._backend.encode("a a", add_special_tokens=False).ids
+        self.prefix = " " if leading_space and probe and probe[0] != probe[-1] else ""
+
+    def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """``ids_T`` and ``row_T`` (int64): all tokens of the texts and the text each belongs to."""
+        return self._flat(self._backend.encode_batch_fast(self._prefixed(texts), add_special_tokens=False))
+
+    def ids_and_kept(self, texts: Sequence[str], words: Sequence[list[Span]]) -> tuple[np.ndarray, ...]:
+        """As ``ids``, with ``kept_T`` (bool): whether the token shares a character with one of the text's words."""
+        prefixed = self._prefixed(texts)
+        encodings = self._backend.encode_batch(prefixed, add_special_tokens=False)
+        ids_T, row_T = self._flat(encodings)
+        # All texts on one line of characters; words do not cover white space, so a token's own does not matter.
+        base_B = np.fromiter(accumulate(map(len, prefixed), initial=0), np.int64)
+        owner_W = np.repeat(np.arange(len(texts)), [len(spans) for spans in words])
+        word_W2 = np.array([span[:2] for span in chain.from_iterable(words)], np.int64).reshape(-1, 2)
+        word_W2 += (base_B[owner_W] + len(self.prefix))[:, None]
+        edges_C = np.bincount(word_W2[:, 0], minlength=base_B[-1] + 1) - np.bincount(
+            word_W2[:, 1], minlength=base_B[-1] + 1
+        )
+        covered_C1 = np.concatenate([[0], np.cumsum(np.cumsum(edges_C) > 0)])
+        offsets = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
+        token_T2 = np.fromiter(offsets, np.int64, 2 * len(ids_T)).reshape(-1, 2) + base_B[row_T][:, None]
+        return ids_T, row_T, covered_C1[token_T2[:, 1]] > covered_C1[token_T2[:, 0]]
+
+    def _prefixed(self, texts: Sequence[str]) -> list[str]:
+        return [self.prefix + text for text in texts]
+
+    def _flat(self, encodings: Sequence) -> tuple[np.ndarray, np.ndarray]:
+        rows = [encoding.ids for encoding in encodings]
+        lengths_B = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids_T = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths_B.sum()))
+        if len(ids_T) and ids_T.max() >= self.vocab_size:
+            raise InputError(
+                f"the tokenizer gives id {ids_T.max()}, but the decoder layer has {self.vocab_size} rows: "
+                "use the backbone's own tokenizer"
+            )
+        return ids_T, np.repeat(np.arange(len(rows)), lengths_B)
+
+
+def batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
+    """Cuts a stream of texts into lists."""
+    stream = iter(texts)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStatistics:
+    """How often, and in how many texts, a corpus has each token: all of its size is a few numbers per token.
+
+    Args:
+        documents: |D|, the number of texts.
+        df_V: int64, texts that contain the token or, with merged variants, any variant of it.
+        count_V: int64, occurrences of the id itself.
+        variants, leading_space: As in the ``DataDriven`` they were collected with.
+    """
+
+    documents: int
+    df_V: np.ndarray
+    count_V: np.ndarray
+    variants: str = "keep"
+    leading_space: bool = True
+
+    @classmethod
+    def collect(
+        cls,
+        texts: Iterable[str],
+        tokenizer: PreTrainedTokenizerBase,
+        options: DataDriven,
+        vocab_size: int,
+        progress: Progress | None = None,
+    ) -> TokenStatistics:
+        """Streams over the texts once.
+
+        Raises:
+            InputError: If there is no text, or the tokenizer is slow or not the decoder's.
+        """
+        bare = BareTokenizer(tokenizer, vocab_size, leading_space=options.leading_space)
+        group_V = _groups(tokenizer, vocab_size, options)
+        documents, df_V, count_V = 0, np.zeros(vocab_size, np.int64), np.zeros(vocab_size, np.int64)
+        for batch in batches(texts):
+            ids_T, row_T = bare.ids(batch)
+            documents += len(batch)
+            count_V += np.bincount(ids_T, minlength=vocab_size)
+            df_V += np.bincount(np.unique(row_T * vocab_size + group_V[ids_T]) % vocab_size, minlength=vocab_size)
+            if progress:
+                progress(len(batch))
+        if not documents:
+            raise InputError("the corpus holds no text: token statistics need at least one")
+        return cls(
+            documents=documents,
+            df_V=df_V[group_V],
+            count_V=count_V,
+            variants=options.variants,
+            leading_space=options.leading_space,
+        )
+
+    def __add__(self, other: TokenStatistics) -> TokenStatistics:
+        """The statistics of two disjoint parts of a corpus together."""
+        assert (self.variants, self.leading_space) == (other.variants, other.leading_space)
+        return TokenStatistics(
+            documents=self.documents + other.documents,
+            df_V=self.df_V + other.df_V,
+            count_V=self.count_V + other.count_V,
+            variants=self.variants,
+            leading_space=self.leading_space,
+        )
+
+    @property
+    def idf_V(self) -> np.ndarray:
+        """Eq. 12 in nats; a token the corpus lacks counts as in one text."""
+        return np.log(self.documents / np.maximum(self.df_V, 1))
+
+    def save(self, path: Path) -> None:
+        """Writes a safetensors file; it appears under its name only when complete."""
+        partial = path.with_suffix(".partial")
+        about = {
+            "documents": str(self.documents),
+            "variants": self.variants,
+            "leading_space": str(int(self.leading_space)),
+        }
+        save_file({"df": self.df_V, "count": self.count_V}, partial, metadata=about)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> TokenStatistics:
+        with safe_open(path, "numpy") as file:
+            about = file.metadata()
+            return cls(
+                documents=int(about["documents"]),
+                df_V=file.get_tensor("df"),
+                count_V=file.get_tensor("count"),
+                variants=about["variants"],
+                leading_space=about["leading_space"] == "1",
+            )
+
+
+def build_targets(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    tagger: Tagger | None,
+    statistics: TokenStatistics,
+    options: DataDriven,
+    vocab_size: int,
+    progress: Progress | None = None,
+) -> TokenTargets:
+    """Builds the targets of Eq. 13-17.
+
+    Each occurrence is judged by itself: in "The record shows what they record" one of two counts. All pieces of a
+    kept word count. A token that every text has scores 0, and so does a special token. A text without a token that scores has an empty row.
+
+    Args:
+        texts: Full texts; row i of the result is text i. They may be other texts than the statistics'.
+        tokenizer: The backbone's, a fast one.
+        tagger: From ``load_tagger``; may be None where ``options.pos`` is.
+        statistics: Collected with the same ``variants`` and ``leading_space``.
+        options: What counts and how much.
+        vocab_size: V, the number of rows of the decoder layer.
+        progress: Told after each batch how many texts it held.
+
+    Raises:
+        InputError: If the tagger is missing, the statistics were collected otherwise, or the tokenizer is slow or not
+            the decoder's.
+    """
+    if tagger is None and options.pos is not None:
+        raise InputError(f"pos is {options.pos!r} but there is no tagger: give load_tagger(), or pos=None")
+    collected = (statistics.variants, statistics.leading_space, len(statistics.df_V))
+    if collected != (options.variants, options.leading_space, vocab_size):
+        raise InputError(
+            f"the statistics' variants, leading_space and vocabulary are {collected}, those asked for "
+            f"{(options.variants, options.leading_space, vocab_size)}: collect the statistics anew"
+        )
+    bare = BareTokenizer(tokenizer, vocab_size, leading_space=options.leading_space)
+    group_V = _groups(tokenizer, vocab_size, options)
+    written_V = _written_as(tokenizer, group_V, statistics.count_V, options)
+    idf_V = statistics.idf_V
+    idf_V[bare.special] = 0.0  # unknown tokens, or a text that spells out a special one
+    corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
+    supports, ids, weights, rests = [np.zeros(1, np.int64)], [], [], []
+    for batch in batches(texts):
+        if options.pos is None:
+            ids_T, row_T = bare.ids(batch)
+            kept_T = np.ones(len(ids_T), bool)
+        else:
+            words = [[span for span in spans if span[2] in options.pos] for spans in tagger.tag(batch)]
+            ids_T, row_T, kept_T = bare.ids_and_kept(batch, words)
+        row_U, ids_U, count_U = _count(row_T[kept_T], ids_T[kept_T], group_V, written_V)
+        length_B = np.bincount(row_T, minlength=len(batch))
+        tf_U = count_U / (length_B[row_U] if options.tf == "length" else np.maximum(corpus_V[ids_U], 1))
+        score_U = tf_U * idf_V[ids_U]
+        scores = score_U > 0
+        row_U, ids_U = row_U[scores], ids_U[scores]
+        weight_U, rest_B = _distribution(score_U[scores], row_U, len(batch), vocab_size, options)
+        weighs = weight_U > 0  # float32 ends where a low temperature begins
+        supports.append(np.bincount(row_U[weighs], minlength=len(batch)))
+        ids.append(ids_U[weighs].astype(np.int32))
+        weights.append(weight_U[weighs])
+        rests.append(rest_B)
+        if progress:
+            progress(len(batch))
+    return TokenTargets(
+        offsets_N1=np.cumsum(np.concatenate(supports), dtype=np.int64),
+        ids_S=np.concatenate([np.zeros(0, np.int32), *ids]),
+        weights_S=np.concatenate([np.zeros(0, np.float32), *weights]),
+        vocab_size=vocab_size,
+        rest_N=np.concatenate([np.zeros(0, np.float32), *rests]) if options.form == "literal" else None,
+    )
+
+
+def token_groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndarray:
+    """``group_V`` (int32): for each id the lowest id that equals it but for leading space and case.
+
+    White space, special tokens and pieces of characters are each their own group.
+    """
+    lowest: dict[str, int] = {}
+    plain, _ = _plain_forms(tokenizer, vocab_size)
+    return np.array([lowest.setdefault(form.casefold(), i) if form else i for i, form in enumerate(plain)], np.int32)
+
+
+def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDriven) -> np.ndarray:
+    return token_groups(tokenizer, vocab_size) if options.variants == "merge" else np.arange(vocab_size, dtype=np.int32)
+
+
+def _plain_forms(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[list[str], np.ndarray]:
+    """Each id's text without its leading space, "" where it has none worth the name; ``spaced_V`` tells who had one."""
+    backend = tokenizer.backend_tokenizer
+    decoded = backend.decode_batch([[i] for i in range(vocab_size)], skip_special_tokens=True)
+    pieces = [backend.id_to_token(i) or "" for i in range(vocab_size)]
+    special = set(tokenizer.all_special_ids)
+    plain = ["" if i in special or "\ufffd" in text else text.strip() for i, text in enumerate(decoded)]
+    # SentencePiece decoders drop a first space, so ask the piece too.
+    spaced_V = np.array([p.startswith(("▁", "Ġ")) or d.startswith(" ") for p, d in zip(pieces, decoded, strict=True)])
+    return plain, spaced_V
+
+
+def _written_as(
+    tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDriven
+) -> np.ndarray:
+    """``written_V``: the id that a target lists when a text has this one."""
+    own_V = np.arange(len(group_V))
+    if options.variants == "keep":
+        return own_V
+    if options.variant_form == "common":
+        order = np.lexsort((own_V, -count_V, group_V))
+        groups, first = np.unique(group_V[order], return_index=True)
+        own_V[groups] = order[first]
+        return own_V[group_V]
+    plain, spaced_V = _plain_forms(tokenizer, len(group_V))
+    wanted: dict[str, int] = {}
+    for i in np.flatnonzero(spaced_V == (options.variant_form == "spaced")):
+        wanted.setdefault(plain[i], int(i))
+    return np.array([wanted.get(form, i) if form else i for i, form in enumerate(plain)])
+
+
+def _count(
+    row_T: np.ndarray, ids_T: np.ndarray, group_V: np.ndarray, written_V: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts tokens per text: ``row_U``, ``ids_U`` (as written), ``count_U``, sorted by row."""
+    vocab_size = len(group_V)
+    pair_U, count_U = np.unique(row_T * vocab_size + ids_T, return_counts=True)
+    row_U, ids_U = np.divmod(pair_U, vocab_size)
+    # One entry per group, written like the text's most frequent variant (no change where each id is its own group).
+    order = np.lexsort((-count_U, group_V[ids_U], row_U))
+    _, first = np.unique((row_U * vocab_size + group_V[ids_U])[order], return_index=True)
+    count_U = np.add.reduceat(count_U[order], first) if len(first) else count_U
+    return row_U[order][first], written_V[ids_U[order][first]], count_U
+
+
+def _distribution(
+    score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDriven
+) -> tuple[np.ndarray, np.ndarray]:
+    """``weight_U`` and ``rest_B`` (float32) of positive scores: Eq. 17 in the form asked for."""
+    rest_B = np.zeros(batch)
+    weight_U = score_U
+    if options.form != "proportional":
+        scaled_U = score_U / (options.temperature if options.form == "softmax_temperature" else 1.0)
+        highest_B = np.zeros(batch)
+        np.maximum.at(highest_B, row_U, scaled_U)
+        weight_U = np.exp(scaled_U - highest_B[row_U])
+        if options.form == "literal":
+            support_B = np.bincount(row_U, minlength=batch)
+            rest_B = np.where(support_B > 0, (vocab_size - support_B) * np.exp(-highest_B), 0.0)
+    total_B = np.bincount(row_U, weight_U, batch) + rest_B
+    total_B[total_B == 0] = 1.0  # empty rows
+    return (weight_U / total_B[row_U]).astype(np.float32), (rest_B / total_B).astype(np.float32)

@@ -1,0 +1,153 @@
+"""Model-derived targets: what the frozen backbone says of a text, against what it says of any text.
+
+Text2Token Eqs. 18-19. Q is the raw backbone's distribution at the embedding of a text, Qc the common distribution,
+the mean of Q over texts.
+
+Shapes: B batch, V vocabulary, K kept tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from selfembed.backbone import raw_backbone
+from selfembed.errors import InputError
+from selfembed.provenance import Progress, silent
+from selfembed.targets.token_target import TokenTargets
+
+_CHUNK = 256  # texts between two progress reports
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDerived:
+    """Options of the model-derived target.
+
+    Args:
+        filter: how Q is held against Qc (Table 8): ``"div"`` Q / (Q + Qc), ``"log"`` -Q log Qc, ``"sub"``
+            log Q - log Qc. div and sub rank tokens alike, being both increasing in Q / Qc.
+        temperature: of the softmax over the filter's values (Eq. 19). The values of div lie in (0, 1), so 1e-4 is
+            nearly one-hot where one token stands out, and 1e-2 spreads over many.
+        floor: tokens with Q below it get no weight (0: none is cut). A text's likeliest token always stays.
+        top_k: keep this many tokens of a target (None: as many as ``max_support``).
+        common: ``"sample"``: Qc from a sample of the corpus, before the stage, targets stored; ``"online"``: Qc is
+            the running mean over the training batches, targets computed in the step.
+        common_texts: size of the sample (Fig. 5: no gain beyond 10,000).
+        max_support: tokens a target can have; its mass beyond them is dropped and the rest scaled to 1.
+    """
+
+    filter: Literal["div", "log", "sub"] = "div"
+    temperature: float = 1e-4
+    floor: float = 0.0
+    top_k: int | None = None
+    common: Literal["sample", "online"] = "sample"
+    common_texts: int = 10_000
+    max_support: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.filter not in ("div", "log", "sub"):
+            raise InputError(f"filter {self.filter!r}: expected 'div', 'log' or 'sub'")
+        if self.common not in ("sample", "online"):
+            raise InputError(f"common {self.common!r}: expected 'sample' or 'online'")
+        if not self.temperature > 0:
+            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 1e-4")
+        if not 0 <= self.floor < 1:
+            raise InputError(f"floor {self.floor}: expected a probability from 0 up to, not including, 1")
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k {self.top_k}: expected at least 1, or None")
+        if self.max_support < 1 or self.common_texts < 1:
+            raise InputError("max_support and common_texts: expected at least 1")
+
+    def scores(self, log_q_BV: torch.Tensor, log_common_V: torch.Tensor) -> torch.Tensor:
+        """The filter's values up to a constant per text, float32, shape (B, V)."""
+        log_ratio_BV = log_q_BV.float() - log_common_V.float()
+        if self.filter == "div":
+            # Q / (Q + Qc) = 1 - sigmoid(log Qc - log Q): exact to the last bit where Q >> Qc, up to the constant 1.
+            return -torch.sigmoid(-log_ratio_BV)
+        if self.filter == "log":
+            return -log_q_BV.float().exp() * log_common_V.float()
+        return log_ratio_BV
+
+    def distribution(self, log_q_BV: torch.Tensor, log_common_V: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The target of each text (Eq. 19).
+
+        Args:
+            log_q_BV: log-probabilities of the raw backbone.
+            log_common_V: log of the common distribution.
+
+        Returns:
+            ids_BK (int64) and weights_BK (float32, rows summing to 1, heaviest first).
+        """
+        scores_BV = self.scores(log_q_BV, log_common_V) / self.temperature
+        if self.floor > 0:
+            likeliest_B1 = log_q_BV.argmax(-1, keepdim=True)
+            below_BV = (log_q_BV.float().exp() < self.floor).scatter(-1, likeliest_B1, False)
+            scores_BV = scores_BV.masked_fill(below_BV, -torch.inf)
+        size = min(self.top_k or self.max_support, self.max_support, scores_BV.shape[-1])
+        top_BK, ids_BK = scores_BV.topk(size, dim=-1)
+        return ids_BK, top_BK.softmax(-1)
+
+
+class CommonDistribution:
+    """Running mean of Q over texts, in probability space and float64, so that rare tokens keep their digits."""
+
+    def __init__(self, sum_V: torch.Tensor | None = None, texts: int = 0) -> None:
+        self.sum_V = sum_V
+        self.texts = texts
+
+    def add(self, log_q_BV: torch.Tensor) -> None:
+        """Counts a batch of texts in."""
+        batch_V = log_q_BV.double().exp().sum(0)
+        self.sum_V = batch_V if self.sum_V is None else self.sum_V + batch_V
+        self.texts += len(log_q_BV)
+
+    @property
+    def log_V(self) -> torch.Tensor:
+        """Log of the mean, float32."""
+        return (self.sum_V / self.texts).log().float()
+
+
+def raw_log_probabilities(embedder: SentenceTransformer, head: nn.Module, texts: Sequence[str]) -> Iterator:
+    """Yields ``(rows, log_q_BV)`` of the raw backbone in chunks, in the order of the texts."""
+    with raw_backbone(embedder):
+        for start in range(0, len(texts), _CHUNK):
+            chunk = texts[start : start + _CHUNK]
+            embedding_BD = embedder.encode(chunk, convert_to_tensor=True, show_progress_bar=False)
+            yield range(start, start + len(chunk)), head(embedding_BD).log_softmax(-1)
+
+
+def common_distribution(
+    embedder: SentenceTransformer, head: nn.Module, texts: Sequence[str], progress: Progress = silent
+) -> CommonDistribution:
+    """Qc over a sample of texts: the mean of the raw backbone's distributions with this prompt and pooling."""
+    common = CommonDistribution()
+    for rows, log_q_BV in raw_log_probabilities(embedder, head, texts):
+        common.add(log_q_BV)
+        progress("common distribution", rows.stop, len(texts))
+    return common
+
+
+def build_targets(
+    embedder: SentenceTransformer,
+    head: nn.Module,
+    texts: Sequence[str],
+    common: CommonDistribution,
+    options: ModelDerived,
+    progress: Progress = silent,
+) -> TokenTargets:
+    """The model-derived targets of texts; tokens below a millionth of the weight are left out."""
+
+    def rows() -> Iterator:
+        for chunk, log_q_BV in raw_log_probabilities(embedder, head, texts):
+            ids_BK, weights_BK = options.distribution(log_q_BV, common.log_V.to(log_q_BV.device))
+            for ids_K, weights_K in zip(ids_BK.cpu().numpy(), weights_BK.cpu().numpy(), strict=True):
+                kept = weights_K > 1e-6
+                yield ids_K[kept], weights_K[kept]
+            progress("model-derived targets", chunk.stop, len(texts))
+
+    return TokenTargets.from_rows(rows(), vocab_size=head.weight.shape[0])

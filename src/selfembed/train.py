@@ -1,0 +1,320 @@
+"""Runs a recipe's stages on a corpus, goes on where it was interrupted, and leaves one finished embedder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from torch import nn
+from transformers import PrinterCallback, TrainerCallback, set_seed
+
+from selfembed.attention import require_attention
+from selfembed.backbone import EMBEDDED, LMHead, lora_config
+from selfembed.embedder import build_embedder
+from selfembed.errors import InputError
+from selfembed.export import export_embedder
+from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
+from selfembed.plan import Plan, make_plan
+from selfembed.provenance import Progress, environment, peak_memory_gib, silent, write_error, write_json
+from selfembed.recipes import Recipe, Stage
+from selfembed.targets.model_derived import ModelDerived
+from selfembed.targets.store import choose_texts, summary
+
+_COMMON_FILE = "common_distribution.safetensors"
+
+
+def train(
+    model: str | Path = EMBEDDED,
+    corpus: str | Path | Iterable[str] = "python-docs",
+    recipe: str | Recipe = "text2token",
+    *,
+    out: str | Path,
+    settings: dict[str, Any] | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str | None = None,
+    tagger: str = "auto",
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
+) -> SentenceTransformer:
+    """Turns a language model into a text embedder, from unlabelled text, and leaves it as a folder.
+
+    Interrupted and called again with the same arguments, it goes on from the last checkpoint, which it keeps in
+    ``<out>.partial``, and ends in the same weights.
+
+    Args:
+        model: hub id, folder, GGUF file, or ``"embedded"``.
+        corpus: files, folders, a ``datasets`` id or folder, several of them, ``"python-docs"``, any iterable of
+            strings, or a :class:`~selfembed.corpus.Corpus`.
+        recipe: name or object.
+        out: folder of the finished embedder; must not exist.
+        settings: numbers of the recipe to replace, see :func:`selfembed.recipes.override`.
+        seed: of the choice of texts, the adapter's start, dropout and order.
+        dtype: of the frozen weights: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for what the machine does best. The
+            adapter and the losses are float32 always.
+        device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
+        tagger: part-of-speech tagger, see :func:`selfembed.targets.tagger.load_tagger`.
+        trust_remote_code: let the model's own Python code run.
+        progress: called with (task, done, total).
+
+    Returns:
+        The finished embedder, loaded from ``out``.
+
+    Raises:
+        InputError: something given cannot be used; the message says what and what to do.
+    """
+    plan = make_plan(
+        model,
+        corpus,
+        recipe,
+        settings=settings,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        tagger=tagger,
+        trust_remote_code=trust_remote_code,
+    )
+    return run_plan(plan, out, progress=progress)
+
+
+def run_plan(plan: Plan, out: str | Path, *, progress: Progress = silent) -> SentenceTransformer:
+    """Trains what :func:`make_plan` resolved; see :func:`train`."""
+    out = Path(out)
+    work = open_work_folder(plan, out)
+    try:
+        set_seed(plan.seed)
+        embedder = build_embedder(
+            plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512
+        )
+        embedder.add_adapter(lora_config(embedder.transformers_model, plan.recipe.lora))
+        for parameter in adapter_parameters(embedder):
+            parameter.data = parameter.data.float()
+        head = plan.backbone.head().to(plan.device)
+        stages = []
+        texts_used = 0
+        for number, (name, stage) in enumerate(plan.recipe.stages.items(), 1):
+            folder = work / f"{number}-{name}"
+            if (folder / "record.json").exists():
+                load_adapter(embedder, folder / "adapter.safetensors")
+            else:
+                run_stage(plan, name, stage, embedder, head, folder, texts_used, progress)
+            stages.append(json.loads((folder / "record.json").read_text()))
+            texts_used += stage.texts
+        require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
+        progress("saving", 0, 1)
+        record = {**plan.to_dict(), "stages": stages, "environment": environment(), "peak_memory_gib": 0.0}
+        record["peak_memory_gib"] = round(peak_memory_gib(), 2)
+        if plan.device.startswith("cuda"):
+            record["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        finished = export_embedder(embedder, plan.backbone, plan.recipe, record, out)
+        progress("saving", 1, 1)
+    except OSError as error:
+        raise write_error(work, error) from error
+    shutil.rmtree(work, ignore_errors=True)
+    return finished
+
+
+def open_work_folder(plan: Plan, out: Path) -> Path:
+    """The folder for checkpoints, ``<out>.partial``.
+
+    Raises:
+        InputError: ``out`` exists already, or the folder holds an unfinished run of other settings.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+    work = out.with_name(out.name + ".partial")
+    plan_file = work / "plan.json"
+    if plan_file.exists():
+        before = json.loads(plan_file.read_text())
+        if before["key"] != plan.key:
+            now = {**plan.to_dict(), "key": plan.key}
+            changed = [name for name in now if name != "key" and json.loads(json.dumps(now[name])) != before.get(name)]
+            raise InputError(
+                f"{work} holds an unfinished run with another {', '.join(changed) or 'version'}; "
+                "repeat that command to go on with it, or remove the folder to start anew"
+            )
+        return work
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(plan_file, {**plan.to_dict(), "key": plan.key})
+    except OSError as error:
+        raise write_error(work, error) from error
+    return work
+
+
+def adapter_parameters(embedder: SentenceTransformer) -> list[nn.Parameter]:
+    """The parameters that are trained."""
+    return [parameter for parameter in embedder.parameters() if parameter.requires_grad]
+
+
+def save_adapter(embedder: SentenceTransformer, file: Path) -> None:
+    """Writes the trained parameters under their names in the model."""
+    trained = {name: p.detach().cpu().contiguous() for name, p in embedder.named_parameters() if p.requires_grad}
+    partial = file.with_suffix(".partial")
+    save_file(trained, partial)
+    partial.replace(file)
+
+
+def load_adapter(embedder: SentenceTransformer, file: Path) -> None:
+    """Reads what :func:`save_adapter` wrote."""
+    parameters = dict(embedder.named_parameters())
+    with torch.no_grad():
+        for name, tensor in load_file(file).items():
+            parameters[name].copy_(tensor)
+
+
+def run_stage(
+    plan: Plan,
+    name: str,
+    stage: Stage,
+    embedder: SentenceTransformer,
+    head: LMHead,
+    folder: Path,
+    texts_used: int,
+    progress: Progress,
+) -> None:
+    """Trains one stage from the adapter as it stands; leaves ``adapter.safetensors`` and ``record.json`` in a folder."""
+    started = time.monotonic()
+    embedder.max_seq_length = stage.max_length
+    texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=texts_used, seed=plan.seed)["text"])
+    loss, texts, notes = stage_loss(plan, stage, embedder, head, texts, progress)
+    dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))})
+    prepared = time.monotonic()
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        max_steps=stage.steps,
+        per_device_train_batch_size=stage.batch_size // stage.accumulation,
+        gradient_accumulation_steps=stage.accumulation,
+        learning_rate=stage.learning_rate,
+        lr_scheduler_type=stage.schedule if stage.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=round(stage.warmup * stage.steps),
+        weight_decay=stage.weight_decay,
+        max_grad_norm=stage.max_grad_norm,
+        gradient_checkpointing=stage.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
+        seed=plan.seed,
+        data_seed=plan.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_steps=max(1, min(50, stage.steps // 4)),
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=plan.device == "cpu",
+        dataloader_pin_memory=plan.device != "cpu",
+    )
+    watch = StageWatch(name, stage.steps, progress, loss)
+    trainer = SentenceTransformerTrainer(
+        model=embedder, args=arguments, train_dataset=dataset, loss=loss, callbacks=[watch]
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(folder, watch)
+    if checkpoint is not None:
+        watch.restore(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    embedder.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_adapter(embedder, folder / "adapter.safetensors")
+    write_json(
+        folder / "record.json",
+        {
+            "name": name,
+            "texts": len(texts),
+            **notes,
+            "resumed_from": checkpoint.name if checkpoint else None,
+            "preparation_seconds": round(prepared - started, 1),
+            "training_seconds": round(time.monotonic() - prepared, 1),
+            "loss_curve": [
+                {key: entry[key] for key in ("step", "loss", "grad_norm", "learning_rate") if key in entry}
+                for entry in trainer.state.log_history
+                if "loss" in entry
+            ],
+        },
+    )
+
+
+def stage_loss(
+    plan: Plan, stage: Stage, embedder: SentenceTransformer, head: LMHead, texts: list[str], progress: Progress
+) -> tuple[nn.Module, list[str], dict[str, Any]]:
+    """The loss of a stage, the texts that have a target, and what to note of the targets in the run record.
+
+    Raises:
+        InputError: no text has a target.
+    """
+    objective = stage.objective
+    if isinstance(objective, ModelDerived) and objective.common == "online":
+        return OnlineModelDerivedLoss(embedder, head, objective), texts, {"targets": "in the step"}
+    targets = plan.target_source(embedder, head).targets(objective, texts, progress)
+    empty_N = targets.support_N == 0
+    notes = {"targets": summary(targets), "texts_without_target": int(empty_N.sum())}
+    if empty_N.all():
+        raise InputError(
+            f"corpus {plan.corpus.name}: none of {len(texts)} texts has a key token (noun, proper noun or adjective "
+            "that does not occur in every text); give other text, or --set pos=none to keep all words"
+        )
+    if empty_N.any():
+        kept = np.flatnonzero(~empty_N).tolist()
+        targets = targets.select(kept)
+        texts = [texts[i] for i in kept]
+    return TokenTargetLoss(embedder, head, targets), texts, notes
+
+
+class StageWatch(TrainerCallback):
+    """Reports steps, and keeps with every checkpoint what the trainer does not know to be training state."""
+
+    def __init__(self, name: str, steps: int, progress: Progress, loss: nn.Module) -> None:
+        self.name = name
+        self.steps = steps
+        self.progress = progress
+        self.loss = loss
+
+    @property
+    def has_state(self) -> bool:
+        return isinstance(self.loss, OnlineModelDerivedLoss)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        shown = f"{self.name}, loss {logs['loss']:.3f}" if logs and "loss" in logs else self.name
+        self.progress(shown, state.global_step, self.steps)
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        if self.has_state:
+            common = self.loss.common
+            tensors = {"sum": common.sum_V.cpu(), "texts": torch.tensor(common.texts)}
+            file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMMON_FILE
+            save_file(tensors, file.with_suffix(".partial"))
+            file.with_suffix(".partial").replace(file)
+
+    def restore(self, checkpoint: Path) -> None:
+        """Reads back what :meth:`on_save` wrote."""
+        if self.has_state:
+            tensors = load_file(checkpoint / _COMMON_FILE)
+            self.loss.common.sum_V = tensors["sum"].to(self.loss.head.weight.device)
+            self.loss.common.texts = int(tensors["texts"])
+
+
+def last_checkpoint(folder: Path, watch: StageWatch) -> Path | None:
+    """The newest checkpoint that was written to its end; the trainer writes ``trainer_state.json`` last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for checkpoint in found:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint)
+            continue
+        if not watch.has_state or (checkpoint / _COMMON_FILE).exists():
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    return None
