@@ -21,7 +21,7 @@ from selfembed.recipes import Recipe, find_recipe, override
 from selfembed.targets.data_driven import DataDriven
 from selfembed.targets.model_derived import ModelDerived
 from selfembed.targets.store import TargetSource, choose_texts
-from selfembed.targets.tagger import load_tagger
+from selfembed.targets.tagger import Tagger, load_tagger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,17 @@ class Plan:
     seed: int
     dtype: torch.dtype
     device: str
-    tagger: str
+    tagger: Tagger | None
+
+    @property
+    def tagger_name(self) -> str:
+        return self.tagger.name if self.tagger else "none"
 
     @property
     def key(self) -> str:
         """Content hash: two plans of one key end in the same weights on the same machine."""
         parts = (self.backbone.fingerprint, self.corpus.fingerprint, self.recipe.to_dict(), self.seed)
-        return content_hash(*parts, str(self.dtype), self.device, self.tagger)
+        return content_hash(*parts, str(self.dtype), self.device, self.tagger_name)
 
     def target_source(
         self, embedder: SentenceTransformer | None = None, head: LMHead | None = None
@@ -66,7 +70,7 @@ class Plan:
             "seed": self.seed,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
-            "tagger": self.tagger,
+            "tagger": self.tagger_name,
         }
 
 
@@ -102,7 +106,7 @@ def make_plan(
         seed=seed,
         dtype=best_dtype(device) if dtype == "auto" else getattr(torch, dtype),
         device=device,
-        tagger=load_tagger(tagger).name if needs_tagger else "none",
+        tagger=load_tagger(tagger) if needs_tagger else None,
     )
 
 

@@ -85,8 +85,8 @@ class DataDriven:
             raise InputError(f"temperature is {self.temperature}: give a positive number")
         if self.pos is not None and (not self.pos or not set(self.pos) <= UNIVERSAL_TAGS):
             raise InputError(
-                f"pos is {self.pos!r}: give a tuple of universal parts of speech ({', '.join(sorted(UNIVERSAL_TAGS))}) "
-                "or None for all tokens"
+                f"pos is {self.pos!r}: give a tuple of universal parts of speech, out of "
+                f"{', '.join(sorted(UNIVERSAL_TAGS))}, or None for all tokens"
             )
 
 
@@ -114,7 +114,8 @@ class BareTokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         probe = self._backend.encode("a a", add_special_tokens=False).ids
-        self.prefix = " " if leading_space and probe and probe[0] != probe[-1] else ""
+        alike = probe[: len(probe) // 2] == probe[len(probe) // 2 :]
+        self.prefix = " " if leading_space and not alike else ""
 
     def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """``ids_T`` and ``row_T`` (int64): all tokens of the texts and the text each belongs to."""
@@ -263,7 +264,8 @@ def build_targets(
     """Builds the targets of Eq. 13-17.
 
     Each occurrence is judged by itself: in "The record shows what they record" one of two counts. All pieces of a
-    kept word count. A token that every text has scores 0, and so does a special token. A text without a token that scores has an empty row.
+    kept word count. A token that every text has scores 0, and so does a special token. A text without a token that
+    scores has an empty row.
 
     Args:
         texts: Full texts; row i of the result is text i. They may be other texts than the statistics'.
@@ -334,16 +336,17 @@ def token_groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndar
 
 
 def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDriven) -> np.ndarray:
-    return token_groups(tokenizer, vocab_size) if options.variants == "merge" else np.arange(vocab_size, dtype=np.int32)
+    if options.variants == "keep":
+        return np.arange(vocab_size, dtype=np.int32)
+    return token_groups(tokenizer, vocab_size)
 
 
 def _plain_forms(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[list[str], np.ndarray]:
-    """Each id's text without its leading space, "" where it has none worth the name; ``spaced_V`` tells who had one."""
+    """Each id's text without its leading space, "" where nothing can be read; ``spaced_V`` tells who had a space."""
     backend = tokenizer.backend_tokenizer
     decoded = backend.decode_batch([[i] for i in range(vocab_size)], skip_special_tokens=True)
     pieces = [backend.id_to_token(i) or "" for i in range(vocab_size)]
-    special = set(tokenizer.all_special_ids)
-    plain = ["" if i in special or "\ufffd" in text else text.strip() for i, text in enumerate(decoded)]
+    plain = ["" if "\ufffd" in text else text.strip() for text in decoded]  # U+FFFD: a piece of a character
     # SentencePiece decoders drop a first space, so ask the piece too.
     spaced_V = np.array([p.startswith(("▁", "Ġ")) or d.startswith(" ") for p, d in zip(pieces, decoded, strict=True)])
     return plain, spaced_V

@@ -18,7 +18,7 @@ from selfembed.targets import data_driven, model_derived
 from selfembed.targets.bag_of_tokens import BagOfTokens, build_bag_of_tokens
 from selfembed.targets.data_driven import DataDriven, TokenStatistics
 from selfembed.targets.model_derived import CommonDistribution, ModelDerived
-from selfembed.targets.tagger import load_tagger
+from selfembed.targets.tagger import Tagger
 from selfembed.targets.token_target import TokenTargets
 
 Objective = DataDriven | ModelDerived | BagOfTokens
@@ -33,7 +33,7 @@ class TargetSource:
     Args:
         backbone: whose vocabulary the targets are over.
         corpus: whose statistics count (IDF, common distribution).
-        tagger: name of the part-of-speech tagger.
+        tagger: of parts of speech; needed for data-driven targets with a filter.
         statistics_texts: texts of the corpus that are counted, at most.
         embedder: the raw backbone read as an embedder, or one with adapters; needed for model-derived targets.
         head: the decoder layer; needed with it.
@@ -41,7 +41,7 @@ class TargetSource:
 
     backbone: Backbone
     corpus: Corpus
-    tagger: str
+    tagger: Tagger | None
     statistics_texts: int
     embedder: SentenceTransformer | None = None
     head: LMHead | None = None
@@ -52,7 +52,7 @@ class TargetSource:
         if not isinstance(objective, BagOfTokens):
             key += [self.corpus.fingerprint]
         if isinstance(objective, DataDriven):
-            key += [self.tagger, self.statistics_texts]
+            key += [self.tagger.name if self.tagger else None, self.statistics_texts]
         if isinstance(objective, ModelDerived):
             embedder = self.embedder
             prompted = embedder.tokenizer.backend_tokenizer.to_str() if embedder else ""
@@ -63,9 +63,8 @@ class TargetSource:
         tokenizer, vocab_size = self.backbone.tokenizer, self.backbone.vocab_size
         if isinstance(objective, DataDriven):
             statistics = self.statistics(objective, progress)
-            tagger = load_tagger(self.tagger) if objective.pos else None
             told = counting(progress, "data-driven targets", len(texts))
-            return data_driven.build_targets(texts, tokenizer, tagger, statistics, objective, vocab_size, told)
+            return data_driven.build_targets(texts, tokenizer, self.tagger, statistics, objective, vocab_size, told)
         if isinstance(objective, ModelDerived):
             common = self.common_distribution(objective, progress)
             return model_derived.build_targets(self.embedder, self.head, texts, common, objective, progress)
@@ -80,9 +79,8 @@ class TargetSource:
             return TokenStatistics.collect(
                 (text for batch in texts.iter(1000) for text in batch["text"]),
                 self.backbone.tokenizer,
+                objective,
                 self.backbone.vocab_size,
-                variants=objective.variants,
-                leading_space=objective.leading_space,
                 progress=counting(progress, "token statistics", len(texts)),
             )
 

@@ -22,7 +22,7 @@ class TokenTargets:
     Args:
         offsets_N1: int64, N + 1 row boundaries.
         ids_S: int32, token ids, distinct within a row.
-        weights_S: float32, positive, summing with the rest to 1 within a row; a text without a target has an empty row.
+        weights_S: float32, positive, summing with the rest to 1 in a row; a text without a target has an empty row.
         vocab_size: V, the number of rows of the decoder layer.
         rest_N: float32, mass spread evenly over all the tokens that a row does not list; None means none, as in every
             sparse target. It lets a target that is positive on the whole vocabulary be stored in little space.
