@@ -134,8 +134,12 @@ def quiet_libraries() -> None:
     """Keeps the libraries' own bars and notes off the screen; ours say what is needed."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import warnings
+
     import datasets
     import transformers
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()

@@ -71,11 +71,13 @@ def export_embedder(
         merged.config.update(embedding_config(backbone, config).to_dict())
         dtype = merged.dtype
         merged.save_pretrained(staging)
+        del merged  # one copy of the weights at a time
         save_tokenizer(backbone, config, staging, max_length=length)
         transformer = Transformer(str(staging), model_kwargs={"dtype": dtype})
         embedder = SentenceTransformer(modules=[transformer, stock_pooling(transformer, config)], device="cpu")
         embedder.similarity_fn_name = "cosine"
         embedder.save(str(staging), create_model_card=False)
+        del transformer, embedder
         settings_file = staging / "config_sentence_transformers.json"
         settings = json.loads(settings_file.read_text())
         write_json(settings_file, {**settings, "requirements": _REQUIREMENTS})
@@ -95,7 +97,7 @@ def export_embedder(
         record["cosine_to_model_in_memory"] = compare(expected, reloaded, trained)
         write_json(staging / RECORD, record)
         (staging / "README.md").write_text(model_card(recipe, record))
-    return SentenceTransformer(str(out), device=str(trained.device))
+    return reloaded.to(trained.device)
 
 
 def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> torch.nn.Module:

@@ -99,6 +99,8 @@ def run_plan(plan: Plan, out: str | Path, *, progress: Progress = silent) -> Sen
         embedder = build_embedder(
             plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512
         )
+        # The trainer's model card would pick examples out of the corpus; the folder gets a card of ours.
+        embedder.model_card_data.widget = [{"text": "unused"}]
         embedder.add_adapter(lora_config(embedder.transformers_model, plan.recipe.lora))
         for parameter in adapter_parameters(embedder):
             parameter.data = parameter.data.float()
@@ -193,6 +195,9 @@ def run_stage(
     loss, texts, notes = stage_loss(plan, stage, embedder, head, texts, progress)
     dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))})
     prepared = time.monotonic()
+    checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    if not stage.gradient_checkpointing:
+        checkpointing = {}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
@@ -203,8 +208,7 @@ def run_stage(
         warmup_steps=round(stage.warmup * stage.steps),
         weight_decay=stage.weight_decay,
         max_grad_norm=stage.max_grad_norm,
-        gradient_checkpointing=stage.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
+        **checkpointing,
         seed=plan.seed,
         data_seed=plan.seed,
         logging_steps=1,

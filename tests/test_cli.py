@@ -1,0 +1,145 @@
+"""The command line: bad input is one line and status 2; a run from start to explanation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from runs import PROMPT
+from sentence_transformers import SentenceTransformer
+from tiny import SENTENCES, save_tiny
+from transformers import BertConfig
+
+from selfembed.cli import main
+
+FAST = ["--steps", "2", "--batch-size", "4", "--max-length", "48", "--prompt", PROMPT, "--dtype", "float32"]
+
+
+@pytest.fixture
+def texts(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("\n\n".join(SENTENCES))
+    return str(file)
+
+
+def refused(arguments, capsys) -> str:
+    """The message, once it is proven to be the only line, with status 2."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("selfembed: error: "), captured.err
+    assert captured.out == ""
+    return lines[0]
+
+
+def test_encoder_as_model(texts, tmp_path, capsys):
+    folder = tmp_path / "bert"
+    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32).save_pretrained(folder)
+    train = ["train", "--model", str(folder), "--corpus", texts, "--out", str(tmp_path / "out")]
+    assert "bert is not a decoder-only language model" in refused(train, capsys)
+    assert "bert is not a decoder-only language model" in refused(["doctor", "--model", str(folder)], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--recipe", "nonsense"], "recipe 'nonsense'"),
+        (["--set", "steps"], "expected NAME=VALUE"),
+        (["--set", "colour=red"], "setting 'colour'"),
+        (["--set", "lora.r=big"], "setting lora.r=big: expected int"),
+        (["--set", "steps=inf"], "setting steps=inf: expected int"),
+        (["--steps", "0"], "steps 0"),
+        (["--stages", "third"], "stage 'third'"),
+        (["--prompt", "no slot"], "exactly once"),
+        (["--passage-words", "0"], "passage_words"),
+        (["--encoding", "klingon"], "encoding"),
+        (["--tagger", "no_such_pipeline"], "no_such_pipeline"),
+        (["--model", "/none/such"], "model /none/such"),
+        (["--max-length", "3"], "the prompt alone takes"),
+        (["--corpus", "/none/such.txt"], "/none/such.txt"),
+        (["--set", "lora.targets=nowhere"], "LoRA targets nowhere"),
+    ],
+)
+def test_bad_input(extra, message, texts, tiny_backbone_dir, tmp_path, capsys):
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", texts, "--out", str(tmp_path / "out")]
+    assert message in refused([*arguments, *FAST, "--tagger", "hanta", *extra], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_corpus_without_texts(tiny_backbone_dir, tmp_path, capsys):
+    folder, empty = tmp_path / "folder", tmp_path / "empty.txt"
+    folder.mkdir()
+    empty.write_text("")
+    for source in (folder, empty):
+        arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", str(source), "--out", str(tmp_path / "out")]
+        assert str(source) in refused(arguments, capsys)
+
+
+def test_output_missing_or_taken(texts, tiny_backbone_dir, tmp_path, capsys):
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", texts, *FAST, "--tagger", "hanta"]
+    assert "--out: missing" in refused(arguments, capsys)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("x")
+    assert "exists already" in refused([*arguments, "--out", str(tmp_path / "out")], capsys)
+
+
+def test_explain_refuses_what_it_did_not_make(tiny_backbone_dir, tmp_path, capsys):
+    assert "no selfembed.json" in refused(["explain", str(tiny_backbone_dir), "text"], capsys)
+    assert "-k 0" in refused(["explain", str(tiny_backbone_dir), "text", "-k", "0"], capsys)
+    assert "text: empty" in refused(["explain", str(tiny_backbone_dir), " "], capsys)
+
+
+def test_out_of_memory_is_one_line_and_other_errors_are_not_hidden(tiny_backbone_dir, capsys, monkeypatch):
+    import selfembed.doctor
+
+    def fail(message):
+        def examine(*_, **__):
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(selfembed.doctor, "examine", examine)
+
+    fail("CUDA out of memory. Tried\nto allocate")
+    assert "micro_batch_size=8" in refused(["doctor", "--model", str(tiny_backbone_dir)], capsys)
+    fail("a defect")
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["doctor", "--model", str(tiny_backbone_dir)])
+
+
+def test_train_explain_and_doctor(texts, tmp_path, capsys):
+    raw = str(save_tiny("llama", tmp_path / "raw", tied=False))
+    out = str(tmp_path / "out")
+    train = ["train", "--model", raw, "--corpus", texts, *FAST, "--tagger", "hanta", "--set", "lora.r=2"]
+    assert main([*train, "--dry-run"]) == 0
+    dry = capsys.readouterr().out
+    assert "nothing was trained" in dry and '"r": 2' in dry and "data_driven: 8 texts" in dry
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+    assert main([*train, "--out", out]) == 0
+    printed = capsys.readouterr().out
+    assert "data_driven: 8 texts, loss" in printed and "model_derived: 8 texts, loss" in printed
+    assert SentenceTransformer(out, device="cpu").encode(["Fox."]).shape == (1, 32)
+    assert main(["explain", out, SENTENCES[0], "-k", "3", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["text"] == SENTENCES[0] and len(row["raw"]) == len(row["trained"]) == 3
+    assert row["raw"][0]["probability"] >= row["raw"][1]["probability"]
+    assert [token["probability"] for token in row["raw"]] != [token["probability"] for token in row["trained"]]
+    assert main(["explain", out, "Fox.", "-k", "3"]) == 0
+    assert capsys.readouterr().out.startswith("Fox.\n  raw backbone")
+    assert main(["doctor", "--model", raw]) == 0
+    assert "ready, with causal or bidirectional attention" in capsys.readouterr().out
+
+
+def test_importing_the_command_line_is_light():
+    code = "import sys, selfembed, selfembed.cli; sys.exit(str([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules]))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stderr.strip() == "[]"
+
+
+def test_help_and_usage_errors(capsys):
+    for arguments, status in ((["--help"], 0), (["train", "--help"], 0), ([], 2), (["train"], 2)):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == status
+    capsys.readouterr()

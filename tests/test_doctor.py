@@ -1,0 +1,65 @@
+"""The doctor's findings on backbones that are fit, half fit and unfit."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import save_tiny, tiny_tokenizer
+
+from selfembed.backbone import Backbone
+from selfembed.doctor import Diagnosis, examine
+from selfembed.errors import InputError
+
+
+def finding(diagnosis: Diagnosis, topic: str) -> tuple[str, bool]:
+    (found,) = [(text, good) for name, text, good in diagnosis.findings if name == topic]
+    return found
+
+
+def test_llama_is_ready(tiny_backbone_dir):
+    diagnosis = examine(tiny_backbone_dir)
+    assert diagnosis.usable and diagnosis.causal and diagnosis.bidirectional
+    assert all(good for _, _, good in diagnosis.findings)
+    assert diagnosis.verdict == f"{tiny_backbone_dir}: ready, with causal or bidirectional attention"
+    assert "tied to the input embeddings" in finding(diagnosis, "decoder layer")[0]
+    assert "llama" in finding(diagnosis, "backbone")[0] and "vocabulary 640" in finding(diagnosis, "backbone")[0]
+    assert finding(diagnosis, "beginning of text")[0] == "nothing in front"
+
+
+def test_gpt_neo_is_causal_only(tmp_path):
+    diagnosis = examine(save_tiny("gpt_neo", tmp_path))
+    assert diagnosis.usable and diagnosis.causal and not diagnosis.bidirectional
+    assert diagnosis.verdict.endswith("ready, with causal attention only")
+    text, good = finding(diagnosis, "leak probe, bidirectional")
+    assert not good and "use causal attention" in text
+
+
+def test_tokenizer_findings(tmp_path):
+    tokenizer = tiny_tokenizer(with_bos=True, with_pad=False, chat_template=True)
+    diagnosis = examine(save_tiny("llama", tmp_path, tied=False, tokenizer=tokenizer))
+    assert diagnosis.usable
+    assert finding(diagnosis, "padding token")[0] == "missing; '<|pad|>' is used"
+    assert "<|bos|>" in finding(diagnosis, "beginning of text")[0]
+    assert "left out" in finding(diagnosis, "chat template")[0]
+    assert "separate from" in finding(diagnosis, "decoder layer")[0]
+
+
+def test_padding_borrowed_from_eos(tmp_path):
+    tokenizer = tiny_tokenizer(with_pad=False)
+    tokenizer.pad_token = tokenizer.eos_token
+    diagnosis = examine(save_tiny("llama", tmp_path, tokenizer=tokenizer))
+    assert "is also bos or eos; '<|pad|>' is used instead" in finding(diagnosis, "padding token")[0]
+
+
+def test_decoder_layer_not_found_is_not_usable(tiny_backbone_dir, monkeypatch):
+    def missing(self):
+        raise KeyError("weight")
+
+    monkeypatch.setattr(Backbone, "_head_weights", missing)
+    diagnosis = examine(tiny_backbone_dir)
+    assert not diagnosis.usable
+    assert diagnosis.verdict == f"{tiny_backbone_dir}: not usable: not found (KeyError)"
+
+
+def test_no_model_there(tmp_path):
+    with pytest.raises(InputError, match="no config.json"):
+        examine(tmp_path)

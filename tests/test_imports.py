@@ -1,0 +1,110 @@
+"""The rooms of the package: who may import whom, and who may print."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+import selfembed
+
+SOURCE = Path(selfembed.__file__).parent
+# From the ground up; a room imports from lower floors only, never from its own floor's other rooms.
+FLOORS = (
+    {"errors"},
+    {"provenance"},
+    {"python_docs", "attention", "prompt"},
+    {"corpus"},
+    {"backbone"},
+    {"embedder", "targets"},
+    {"losses"},
+    {"recipes"},
+    {"plan"},
+    {"export"},
+    {"train", "explain", "preview", "doctor"},
+    {"cli"},
+    {"__main__"},
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(file): file for file in sorted(SOURCE.rglob("*.py"))}
+INSIDE = {name: file for name, file in FILES.items() if name != "__init__"}  # the root only forwards names, lazily
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Modules of the package that a tree imports, with the package's name taken off."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    names = {name.removeprefix("selfembed.") for name in found if name.startswith("selfembed.")}
+    return {name if name in INSIDE else name.rpartition(".")[0] for name in names}
+
+
+TREES = {name: ast.parse(file.read_text()) for name, file in INSIDE.items()}
+
+
+def at_module_level(tree: ast.Module) -> set[str]:
+    """Without what waits in functions or is for type checkers only."""
+    lazy = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.If)
+    return {name for node in tree.body if not isinstance(node, lazy) for name in imports(node)}
+
+
+def test_every_module_has_a_floor():
+    assert len(INSIDE) > 20
+    assert {name.split(".")[0] for name in INSIDE} <= FLOOR.keys()
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_rooms_import_from_lower_floors_only(name):
+    room = name.split(".")[0]
+    for imported in imports(TREES[name]):
+        assert imported, f"{name} imports from the root of the package"
+        other = imported.split(".")[0]
+        assert other == room or FLOOR[other] < FLOOR[room], f"{name} imports {imported}"
+
+
+def test_the_parser_of_this_test_sees_imports():
+    assert {"backbone", "corpus", "targets.data_driven", "targets.model_derived"} <= at_module_level(
+        TREES["targets.store"]
+    )
+    assert "train" in imports(TREES["cli"]) and "train" not in at_module_level(TREES["cli"])
+
+
+def test_no_cycles():
+    graph = {name: at_module_level(tree) - {name} for name, tree in TREES.items()}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(INSIDE)
+
+
+def printing_lines(tree: ast.AST) -> list[int]:
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+
+
+def test_only_the_command_line_prints():
+    assert printing_lines(TREES["cli"])
+    trees = {name: tree for name, tree in TREES.items() if name != "cli"}
+    trees["__init__"] = ast.parse(FILES["__init__"].read_text())
+    assert {name: lines for name, tree in trees.items() if (lines := printing_lines(tree))} == {}
+
+
+def test_public_names_are_there():
+    assert selfembed.__all__ == sorted(selfembed.__all__)
+    for name in selfembed.__all__:
+        assert getattr(selfembed, name).__name__ == name
+    assert callable(selfembed.train)
+    with pytest.raises(AttributeError, match="no attribute 'tain'"):
+        selfembed.tain  # noqa: B018
