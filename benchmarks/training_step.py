@@ -101,9 +101,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], None]
 
 def random_targets(count: int, vocab_size: int) -> TokenTargets:
     """Targets of the size that data-driven ones have."""
-    generator = np.random.default_rng(0)
+    random = np.random.default_rng(0)
     size = min(TARGET_TOKENS, vocab_size)
-    rows = [(generator.choice(vocab_size, size, replace=False), generator.dirichlet(np.ones(size))) for _ in range(count)]
+    rows = [(random.choice(vocab_size, size, replace=False), random.dirichlet(np.ones(size))) for _ in range(count)]
     return TokenTargets.from_rows(rows, vocab_size=vocab_size)
 
 

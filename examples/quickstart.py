@@ -14,19 +14,20 @@ from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train  # noqa: E402
-from selfembed.backbone import best_dtype  # noqa: E402
-from selfembed.cli import Bars, aligned_table, quiet_libraries  # noqa: E402
-from selfembed.provenance import peak_memory_gib  # noqa: E402
-from selfembed.python_docs import docstring_pairs, python_docs, split_pairs  # noqa: E402
+from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train
+from selfembed.backbone import best_dtype
+from selfembed.cli import Bars, aligned_table, quiet_libraries
+from selfembed.provenance import peak_memory_gib
+from selfembed.python_docs import docstring_pairs, python_docs, split_pairs
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after
 # Chosen on other seeds of the same task; docs/log.md says what else was tried.
 SETTINGS = {
     "batch_size": 32,
+    "micro_batch_size": 8,
     "max_length": 80,
     "learning_rate": 2e-4,
     "variants": "merge",
@@ -120,8 +121,10 @@ def main() -> None:
     print(f'Next: .venv/bin/selfembed explain {options.out} "your text"')
     print("      .venv/bin/selfembed train --corpus YOUR_FOLDER --out my-embedder --dry-run")
     if options.json:
-        scores = {when: {m: view[m] for m in ("ndcg@10", "mrr@10")} for when, view in (("before", before), ("after", after))}
-        options.json.write_text(json.dumps({"seed": options.seed, **scores, "seconds": round(seconds)}) + "\n")
+        views = (("before", before), ("after", after))
+        scores = {when: {metric: view[metric] for metric in ("ndcg@10", "mrr@10")} for when, view in views}
+        record = {"seed": options.seed, **scores, "seconds": round(seconds), "settings": SETTINGS}
+        options.json.write_text(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

@@ -266,8 +266,8 @@ def table(results: dict[str, Any], preset: Preset) -> str:
     lines += ["In percent; mean ± standard deviation over training seeds.", ""]
     if preset.sizes != Sizes():
         lines += [
-            "**The tasks are fixed seeded subsamples** (the row *items*), so the numbers do not compare with published "
-            "ones; retrieval searches one passage an article only.",
+            "**The tasks are fixed seeded subsamples** (the row *items*), so the numbers do not compare with "
+            "published ones; retrieval searches one passage an article only.",
             "",
         ]
     for name, stage in settings["recipe"]["stages"].items():
@@ -281,9 +281,9 @@ def table(results: dict[str, Any], preset: Preset) -> str:
     measuring = sum(
         sum(cell["evaluation_seconds"].values()) for cell in [*cells, *([results["raw"]] if results["raw"] else [])]
     )
-    limit = "the first " if preset.passages else ""
+    first = "the first " if preset.passages else ""
     lines += [
-        f"- model `{settings['model']}`, {limit}{settings['corpus_texts']:,} Wikipedia passages, tagger "
+        f"- model `{settings['model']}`, {first}{settings['corpus_texts']:,} Wikipedia passages, tagger "
         f"`{settings['tagger']}`; trained in {settings['dtype']}, encoded in {settings['encode_dtype']} at length "
         f"{settings['recipe']['embed_length']}",
         f"- {where['accelerator'] or where['processor']}, {where['cores']} cores; training "

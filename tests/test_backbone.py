@@ -91,7 +91,9 @@ def test_lora_targets():
 
 
 def test_encoder_is_refused(tmp_path):
-    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32).save_pretrained(tmp_path)
+    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32).save_pretrained(
+        tmp_path
+    )
     with pytest.raises(InputError, match="bert is not a decoder-only language model"):
         load_backbone(tmp_path)
 

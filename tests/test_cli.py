@@ -36,7 +36,9 @@ def refused(arguments, capsys) -> str:
 
 def test_encoder_as_model(texts, tmp_path, capsys):
     folder = tmp_path / "bert"
-    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32).save_pretrained(folder)
+    BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32).save_pretrained(
+        folder
+    )
     train = ["train", "--model", str(folder), "--corpus", texts, "--out", str(tmp_path / "out")]
     assert "bert is not a decoder-only language model" in refused(train, capsys)
     assert "bert is not a decoder-only language model" in refused(["doctor", "--model", str(folder)], capsys)
@@ -50,7 +52,7 @@ def test_encoder_as_model(texts, tmp_path, capsys):
         (["--set", "steps"], "expected NAME=VALUE"),
         (["--set", "colour=red"], "setting 'colour'"),
         (["--set", "lora.r=big"], "setting lora.r=big: expected int"),
-        (["--set", "steps=inf"], "setting steps=inf: expected int"),
+        (["--set", "data_driven.steps=inf"], "setting data_driven.steps=inf: expected int"),
         (["--steps", "0"], "steps 0"),
         (["--stages", "third"], "stage 'third'"),
         (["--prompt", "no slot"], "exactly once"),
@@ -60,7 +62,6 @@ def test_encoder_as_model(texts, tmp_path, capsys):
         (["--model", "/none/such"], "model /none/such"),
         (["--max-length", "3"], "the prompt alone takes"),
         (["--corpus", "/none/such.txt"], "/none/such.txt"),
-        (["--set", "lora.targets=nowhere"], "LoRA targets nowhere"),
     ],
 )
 def test_bad_input(extra, message, texts, tiny_backbone_dir, tmp_path, capsys):
@@ -69,12 +70,34 @@ def test_bad_input(extra, message, texts, tiny_backbone_dir, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_message_after_progress_bars_has_a_line_of_its_own(texts, tiny_backbone_dir, tmp_path, capsys):
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", texts, *FAST, "--tagger", "hanta"]
+    assert main([*arguments, "--set", "lora.targets=nowhere", "--out", str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("selfembed: error: LoRA targets nowhere")
+    assert sum("selfembed: error" in line for line in lines) == 1
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"good text\n\n" * 2000 + b"\xff\xfe bad")
+    arguments[arguments.index(texts)] = str(bad)
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("selfembed: error: ") and "bad.txt" in lines[-1]
+
+
 def test_corpus_without_texts(tiny_backbone_dir, tmp_path, capsys):
     folder, empty = tmp_path / "folder", tmp_path / "empty.txt"
     folder.mkdir()
     empty.write_text("")
     for source in (folder, empty):
-        arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", str(source), "--out", str(tmp_path / "out")]
+        arguments = [
+            "train",
+            "--model",
+            str(tiny_backbone_dir),
+            "--corpus",
+            str(source),
+            "--out",
+            str(tmp_path / "out"),
+        ]
         assert str(source) in refused(arguments, capsys)
 
 
@@ -132,7 +155,8 @@ def test_train_explain_and_doctor(texts, tmp_path, capsys):
 
 
 def test_importing_the_command_line_is_light():
-    code = "import sys, selfembed, selfembed.cli; sys.exit(str([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules]))"
+    heavy = "[name for name in ('torch', 'transformers', 'datasets') if name in sys.modules]"
+    code = f"import sys, selfembed, selfembed.cli; sys.exit(str({heavy}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.stderr.strip() == "[]"
 

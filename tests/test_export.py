@@ -75,7 +75,9 @@ def test_a_folder_that_differs_is_not_saved(tiny_backbone_dir, tmp_path, monkeyp
     add_random_adapter(embedder)
     embedder.eval()
     monkeypatch.setattr(
-        export, "merge", lambda *_: AutoModel.from_pretrained(tiny_backbone_dir)  # the adapter forgotten
+        export,
+        "merge",
+        lambda *_: AutoModel.from_pretrained(tiny_backbone_dir),  # the adapter forgotten
     )
     with pytest.raises(InputError, match="gives other vectors"):
         export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), tmp_path / "out")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,8 +105,16 @@ def test_only_the_command_line_prints():
 
 def test_public_names_are_there():
     assert selfembed.__all__ == sorted(selfembed.__all__)
+    assert set(selfembed.__all__) == selfembed._HOMES.keys()
     for name in selfembed.__all__:
-        assert getattr(selfembed, name).__name__ == name
-    assert callable(selfembed.train)
+        assert selfembed.__getattr__(name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'tain'"):
         selfembed.tain  # noqa: B018
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the sub-module selfembed.train hides the function once it was imported by itself"
+)
+def test_train_is_the_function_whatever_was_imported_first():
+    code = "import selfembed.train; from selfembed import train; raise SystemExit(type(train).__name__ != 'function')"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -52,7 +52,7 @@ def test_values_as_a_command_line_gives_them():
         {
             "gradient_checkpointing": "True",
             "micro_batch_size": "16",
-            "batch_size": "1e2".replace("1e2", "64.0"),
+            "batch_size": "64.0",
             "lora.targets": "q_proj, k_proj",
             "pos": "none",
             "top_k": "20",

@@ -88,7 +88,7 @@ def test_training_lowers_the_loss(tiny_backbone_dir, tmp_path):
     assert curve[-1] < curve[0] - 0.5
 
 
-def test_stages_take_different_texts_and_seeds_count(tiny_backbone_dir, tmp_path):
+def test_seed_decides_the_weights(tiny_backbone_dir, tmp_path):
     recipe = choose_stages(find_recipe("text2token"), ["data_driven"])
     outs = [tmp_path / name for name in ("one", "two", "same")]
     for out, seed in zip(outs, (0, 1, 0), strict=True):
@@ -127,7 +127,11 @@ def whole_run(tiny_backbone_dir, tmp_path_factory) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("stage", "step", "resumed"),
-    [("data_driven", 1, [None, None]), ("data_driven", 3, ["checkpoint-2", None]), ("model_derived", 3, [None, "checkpoint-2"])],
+    [
+        ("data_driven", 1, [None, None]),
+        ("data_driven", 3, ["checkpoint-2", None]),
+        ("model_derived", 3, [None, "checkpoint-2"]),
+    ],
 )
 def test_interrupted_run_ends_in_the_same_weights(stage, step, resumed, whole_run, tiny_backbone_dir, tmp_path):
     out, settings = tmp_path / "out", {"steps": 4, **ONLINE}

@@ -198,28 +198,32 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
         limit=options.limit,
         progress=lambda texts: progress("reading the corpus", texts, None),
     )
-    plan = make_plan(
-        options.model,
-        corpus,
-        recipe,
-        settings=settings,
-        seed=options.seed,
-        dtype=options.dtype,
-        device=options.device,
-        tagger=options.tagger,
-        trust_remote_code=options.trust_remote_code,
-    )
-    progress.close()
+    try:
+        plan = make_plan(
+            options.model,
+            corpus,
+            recipe,
+            settings=settings,
+            seed=options.seed,
+            dtype=options.dtype,
+            device=options.device,
+            tagger=options.tagger,
+            trust_remote_code=options.trust_remote_code,
+        )
+    finally:
+        progress.close()
     for reason, count in plan.corpus.report.skipped.items():
         print(f"left out: {count:,} x {reason}", file=sys.stderr)
     return plan
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from selfembed.train import open_work_folder, run_plan
+    from selfembed.train import open_work_folder, require_new, run_plan
 
     if not options.dry_run and not options.out:
         raise InputError("--out: missing; name the folder of the finished embedder, or give --dry-run")
+    if not options.dry_run:
+        require_new(options_out(options))
     progress = Bars()
     plan = plan_of(options, progress)
     if options.dry_run:

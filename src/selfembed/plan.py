@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.backbone import EMBEDDED, Backbone, LMHead, best_dtype, load_backbone
 from selfembed.corpus import Corpus
-from selfembed.embedder import build_embedder
+from selfembed.embedder import build_embedder, fitting_length
 from selfembed.errors import InputError
 from selfembed.prompt import prompt_ids
 from selfembed.provenance import content_hash
@@ -96,9 +96,12 @@ def make_plan(
         raise InputError(f"dtype {dtype!r}: expected 'auto', 'float32' or 'bfloat16'")
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
+    for length in (*(stage.max_length for stage in resolved.stages.values()), resolved.embed_length):
+        fitting_length(backbone, resolved.embedder, length)
+    needs_tagger = any(isinstance(s.objective, DataDriven) and s.objective.pos for s in resolved.stages.values())
+    found_tagger = load_tagger(tagger) if needs_tagger else None
     corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
     corpus.texts()
-    needs_tagger = any(isinstance(s.objective, DataDriven) and s.objective.pos for s in resolved.stages.values())
     return Plan(
         backbone=backbone,
         corpus=corpus,
@@ -106,7 +109,7 @@ def make_plan(
         seed=seed,
         dtype=best_dtype(device) if dtype == "auto" else getattr(torch, dtype),
         device=device,
-        tagger=load_tagger(tagger) if needs_tagger else None,
+        tagger=found_tagger,
     )
 
 
@@ -148,7 +151,7 @@ def estimate(plan: Plan) -> Estimate:
     embedder = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
     stages = []
     for name, stage in plan.recipe.stages.items():
-        embedder.max_seq_length = stage.max_length
+        embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
         mean_tokens = sum(min(length + prompt, stage.max_length) for length in lengths) / len(lengths)
         tokens_per_second = forward_rate(embedder, sample[: min(32, stage.batch_size)])
         forwards, extra_seconds = _STEP_FORWARDS, 0.0

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from selfembed.attention import require_attention
 from selfembed.backbone import EMBEDDED, LMHead, lora_config
-from selfembed.embedder import build_embedder
+from selfembed.embedder import build_embedder, fitting_length
 from selfembed.errors import InputError
 from selfembed.export import export_embedder
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
@@ -76,6 +76,7 @@ def train(
     Raises:
         InputError: something given cannot be used; the message says what and what to do.
     """
+    require_new(Path(out))
     plan = make_plan(
         model,
         corpus,
@@ -129,14 +130,23 @@ def run_plan(plan: Plan, out: str | Path, *, progress: Progress = silent) -> Sen
     return finished
 
 
+def require_new(out: Path) -> None:
+    """Refuses to overwrite.
+
+    Raises:
+        InputError: ``out`` exists already and is no empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+
+
 def open_work_folder(plan: Plan, out: Path) -> Path:
     """The folder for checkpoints, ``<out>.partial``.
 
     Raises:
         InputError: ``out`` exists already, or the folder holds an unfinished run of other settings.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+    require_new(out)
     work = out.with_name(out.name + ".partial")
     plan_file = work / "plan.json"
     if plan_file.exists():
@@ -190,7 +200,7 @@ def run_stage(
 ) -> None:
     """Trains one stage from the adapter as it stands; leaves ``adapter.safetensors`` and ``record.json`` in a folder."""
     started = time.monotonic()
-    embedder.max_seq_length = stage.max_length
+    embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
     texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=texts_used, seed=plan.seed)["text"])
     loss, texts, notes = stage_loss(plan, stage, embedder, head, texts, progress)
     dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))})

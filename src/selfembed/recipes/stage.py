@@ -185,7 +185,7 @@ def _parse(value: Any, kind: Any, given: str) -> Any:
             return int(float(value))
         elif wanted is float or wanted is str:
             return wanted(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     expected = " or ".join(map(str, typing.get_args(wanted))) if origin is Literal else getattr(wanted, "__name__", wanted)
     raise InputError(f"setting {given}={value}: expected {expected}")
