@@ -23,7 +23,7 @@ from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLos
 from selfembed.provenance import environment
 from selfembed.targets.model_derived import ModelDerived
 from selfembed.targets.token_target import TokenTargets
-from selfembed.train import adapter_parameters
+from selfembed.training import adapter_parameters
 
 LIMITS = {"stage I": 2.5, "stage II": 3.5}
 TARGET_TOKENS = 40  # of a data-driven target, about what a passage of 100 words has

@@ -31,9 +31,10 @@ SETTINGS = {
     "max_length": 80,
     "learning_rate": 2e-4,
     "variants": "merge",
-    "data_driven.steps": 40,
-    "model_derived.steps": 12,
+    "data_driven.steps": 30,
+    "model_derived.steps": 10,
     "common": "online",
+    "temperature": 1e-2,
 }
 TEXTS = [
     "Open a file and return a stream; raise OSError when the file cannot be opened.",

@@ -34,7 +34,7 @@ from selfembed.export import RECORD
 from selfembed.plan import Plan, make_plan
 from selfembed.provenance import environment, write_json
 from selfembed.recipes import choose_stages
-from selfembed.train import run_plan
+from selfembed.training import run_plan
 
 STAGES = {"stage I": ("data_driven",), "stages I + II": ("data_driven", "model_derived")}
 

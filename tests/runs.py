@@ -12,7 +12,7 @@ from tiny import SENTENCES
 
 from selfembed.backbone import Backbone, Lora, load_backbone, lora_config
 from selfembed.embedder import EmbedderConfig, build_embedder
-from selfembed.train import train
+from selfembed.training import train
 
 PROMPT = 'a "{text}" b "'
 SETTINGS: dict[str, Any] = {

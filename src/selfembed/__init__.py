@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from selfembed.explain.aligned_tokens import aligned_tokens
     from selfembed.losses.token_target import TokenTargetLoss
     from selfembed.recipes import Recipe, Stage
-    from selfembed.train import train
+    from selfembed.training import train
 
 _HOMES = {
     "Corpus": "corpus",
@@ -27,7 +27,7 @@ _HOMES = {
     "build_embedder": "embedder",
     "examine": "doctor",
     "load_backbone": "backbone",
-    "train": "train",
+    "train": "training",
 }
 
 __all__ = [

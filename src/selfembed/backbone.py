@@ -1,4 +1,4 @@
-"""A backbone: a decoder-only language model and its decoder layer, from a hub id, a folder, a GGUF file or the package.
+"""A backbone: a decoder-only language model and its decoder layer, from a hub id, a folder, a GGUF file or a package.
 
 Shapes: B batch, D hidden, V vocabulary.
 """
@@ -72,9 +72,7 @@ class Backbone:
 
     def load(self, dtype: torch.dtype = torch.float32) -> nn.Module:
         """The whole causal language model."""
-        return AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=dtype, trust_remote_code=self.trust_remote_code
-        )
+        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype, trust_remote_code=self.trust_remote_code)
 
     def head(self) -> LMHead:
         """The frozen decoder layer."""
@@ -238,7 +236,9 @@ def _require_decoder(backbone: Backbone) -> None:
         tokenizer = backbone.tokenizer
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"model {name}: its tokenizer cannot be loaded ({reason}); expected a tokenizer.json") from error
+        raise InputError(
+            f"model {name}: its tokenizer cannot be loaded ({reason}); expected a tokenizer.json"
+        ) from error
     if not tokenizer.is_fast:
         raise InputError(
             f"model {name}: its tokenizer {type(tokenizer).__name__} gives no character offsets; "
@@ -320,4 +320,3 @@ def best_dtype(device: Any = "cpu") -> torch.dtype:
         flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
         return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
     return torch.float32
-

@@ -91,9 +91,15 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--column", help="column of the texts (default: 'text', or the only one of strings)")
     group.add_argument("--split", default="train", help="split of a data set (default train)")
     group.add_argument("--encoding", default="utf-8", help="of text files (default utf-8)")
-    group.add_argument("--on-bad", choices=("raise", "skip"), default="raise", help="unreadable text: stop, or count it")
     group.add_argument(
-        "--passage-words", default=100, type=positive_or_none, metavar="N", help="cut longer texts (default 100; or none)"
+        "--on-bad", choices=("raise", "skip"), default="raise", help="unreadable text: stop, or count it"
+    )
+    group.add_argument(
+        "--passage-words",
+        default=100,
+        type=positive_or_none,
+        metavar="N",
+        help="cut longer texts (default 100; or none)",
     )
     group.add_argument("--limit", type=int, metavar="N", help="read at most N texts")
     group.add_argument("--recipe", default="text2token", help="text2token (default) or bag-of-tokens")
@@ -120,7 +126,9 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
 
     group = verb.add_argument_group("how to run")
     group.add_argument("--seed", type=int, default=0)
-    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the frozen weights")
+    group.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the frozen weights"
+    )
     group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     group.add_argument("--tagger", default="auto", help="hanta, or a spaCy pipeline's name or folder")
     group.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
@@ -177,14 +185,14 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
     from selfembed.recipes import choose_stages, find_recipe
 
     settings: dict[str, Any] = {}
+    for name in ("pooling", "attention", "prompt", "steps", "batch_size", "max_length", "learning_rate"):
+        if getattr(options, name) is not None:
+            settings[name] = getattr(options, name)
     for item in options.set:
         name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"--set {item}: expected NAME=VALUE, e.g. --set temperature=1e-2")
         settings[name.strip()] = value.strip()
-    for name in ("pooling", "attention", "prompt", "steps", "batch_size", "max_length", "learning_rate"):
-        if getattr(options, name) is not None:
-            settings[name] = getattr(options, name)
     recipe = find_recipe(options.recipe)
     if options.stages:
         recipe = choose_stages(recipe, [name.strip() for name in options.stages.split(",")])
@@ -218,7 +226,7 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from selfembed.train import open_work_folder, require_new, run_plan
+    from selfembed.training import open_work_folder, require_new, run_plan
 
     if not options.dry_run and not options.out:
         raise InputError("--out: missing; name the folder of the finished embedder, or give --dry-run")
@@ -244,7 +252,7 @@ def run_train(options: argparse.Namespace) -> int:
             + (f", {stage['texts_without_target']} texts had no target" if stage.get("texts_without_target") else "")
         )
     print(f"embedder: {options.out} (peak memory {record['peak_memory_gib']:.1f} GiB)")
-    print(f"next: selfembed explain {options.out} \"some text\"")
+    print(f'next: selfembed explain {options.out} "some text"')
     return 0
 
 
@@ -320,7 +328,9 @@ def aligned_table(raw: list[Any], trained: list[Any]) -> list[str]:
     """Two columns of aligned tokens as text."""
     lines = [f"  {'raw backbone':<32}{'embedder':<32}"]
     for left, right in zip(raw, trained, strict=True):
-        cells = [f"{token.probability:6.1%} {'*' if token.in_text else ' '} {token.token!r}" for token in (left, right)]
+        cells = [
+            f"{token.probability:6.1%} {'*' if token.in_text else ' '} {token.token!r}" for token in (left, right)
+        ]
         lines.append(f"  {cells[0]:<32}{cells[1]:<32}".rstrip())
     return lines
 

@@ -108,7 +108,9 @@ def examine_tokenizer(backbone: Backbone, diagnosis: Diagnosis) -> None:
         diagnosis.add("padding token", repr(pad))
     ids = prompt_ids(tokenizer, "{text}")
     names = [tokenizer.decode([i]) for i in ids.before]
-    diagnosis.add("beginning of text", f"the tokenizer puts {' '.join(names)} in front" if names else "nothing in front")
+    diagnosis.add(
+        "beginning of text", f"the tokenizer puts {' '.join(names)} in front" if names else "nothing in front"
+    )
     if tokenizer.chat_template:
         diagnosis.add("chat template", "present; it is left out of embedders")
 

@@ -46,9 +46,7 @@ class Plan:
         parts = (self.backbone.fingerprint, self.corpus.fingerprint, self.recipe.to_dict(), self.seed)
         return content_hash(*parts, str(self.dtype), self.device, self.tagger_name)
 
-    def target_source(
-        self, embedder: SentenceTransformer | None = None, head: LMHead | None = None
-    ) -> TargetSource:
+    def target_source(self, embedder: SentenceTransformer | None = None, head: LMHead | None = None) -> TargetSource:
         """Where this plan's token targets come from."""
         return TargetSource(
             backbone=self.backbone,
@@ -86,7 +84,7 @@ def make_plan(
     tagger: str = "auto",
     trust_remote_code: bool = False,
 ) -> Plan:
-    """Finds the backbone, reads the corpus and resolves the recipe. For the arguments see :func:`selfembed.train.train`.
+    """Finds the backbone, reads the corpus and resolves the recipe. For the arguments see :func:`selfembed.training.train`.
 
     Raises:
         InputError: any of them is not usable.

@@ -114,7 +114,8 @@ def view_of(stage: str, targets: TokenTargets, texts: list[str], tokenizer: Any,
     filled_N = targets.support_N > 0
     view = TargetPreview(stage=stage, texts=len(targets), empty=float(1 - filled_N.mean()))
     view.samples = [
-        (texts[i], [(tokenizer.decode([int(t)]), float(w)) for t, w in heaviest(targets, i)]) for i in range(show)
+        (texts[i], [(tokenizer.decode([int(t)]), float(w)) for t, w in heaviest(targets, i)])
+        for i in range(show)
         if i < len(texts)
     ]
     if not filled_N.any():
@@ -126,7 +127,9 @@ def view_of(stage: str, targets: TokenTargets, texts: list[str], tokenizer: Any,
     view.support = float(np.median(targets.support_N[filled_N]))
     total = float(targets.weights_S.sum())
     view.punctuation = weight_where(targets, {i for i, word in words.items() if not readable(word)}) / total
-    view.function_words = weight_where(targets, {i for i, w in words.items() if w.casefold() in FUNCTION_WORDS}) / total
+    view.function_words = (
+        weight_where(targets, {i for i, w in words.items() if w.casefold() in FUNCTION_WORDS}) / total
+    )
     tops = Counter(int(targets.row(int(i))[0][0]) for i in np.flatnonzero(filled_N))
     top, count = tops.most_common(1)[0]
     view.commonest = (tokenizer.decode([top]), count / int(filled_N.sum()))
@@ -138,7 +141,9 @@ def warnings_of(view: TargetPreview, targets: TokenTargets) -> list[str]:
     """Plain words for targets that teach little."""
     warnings = []
     if view.entropy_nats > 0.9 * np.log(targets.vocab_size):
-        warnings.append("looks uniform over the vocabulary: it says next to nothing of its text (form 'proportional'?)")
+        warnings.append(
+            "looks uniform over the vocabulary: it says next to nothing of its text (form 'proportional'?)"
+        )
     elif view.support >= 20 and view.effective_support > 0.98 * view.support:
         warnings.append("looks uniform over its support: every token of it weighs the same")
     if view.effective_support < 1.5:

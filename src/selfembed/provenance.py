@@ -1,4 +1,4 @@
-"""Where a result comes from: seeds, versions, hardware, content hashes, memory, and folders that appear only complete."""
+"""Where a result comes from: seeds, versions, hardware, content hashes, memory; folders that appear only complete."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ class Stage:
         for name in ("steps", "batch_size", "max_length"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: expected at least 1")
-        if self.micro_batch_size is not None and (self.micro_batch_size < 1 or self.batch_size % self.micro_batch_size):
+        if self.micro_batch_size is not None and (
+            self.micro_batch_size < 1 or self.batch_size % self.micro_batch_size
+        ):
             raise InputError(
                 f"micro_batch_size {self.micro_batch_size}: expected a divisor of batch_size {self.batch_size}"
             )
@@ -187,5 +189,7 @@ def _parse(value: Any, kind: Any, given: str) -> Any:
             return wanted(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    expected = " or ".join(map(str, typing.get_args(wanted))) if origin is Literal else getattr(wanted, "__name__", wanted)
+    expected = (
+        " or ".join(map(str, typing.get_args(wanted))) if origin is Literal else getattr(wanted, "__name__", wanted)
+    )
     raise InputError(f"setting {given}={value}: expected {expected}")

@@ -16,7 +16,7 @@ from tiny import SENTENCES, save_tiny
 from selfembed.backbone import Backbone
 from selfembed.errors import InputError
 from selfembed.recipes import choose_stages, find_recipe
-from selfembed.train import train
+from selfembed.training import train
 
 ONLINE = {"common": "online"}
 
