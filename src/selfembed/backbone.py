@@ -278,7 +278,8 @@ def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
         targets, missing = fused[:1], [] if fused else missing
     if missing:
         raise InputError(
-            f"LoRA targets {', '.join(missing)}: not in {model.config.model_type}; its layers are {', '.join(sorted(linear))}"
+            f"LoRA targets {', '.join(missing)}: not in {model.config.model_type}; "
+            f"its layers are {', '.join(sorted(linear))}"
         )
     return LoraConfig(
         r=lora.r,
@@ -313,7 +314,7 @@ def raw_backbone(model: nn.Module) -> Iterator[None]:
 
 
 def best_dtype(device: Any = "cpu") -> torch.dtype:
-    """bfloat16 where the machine multiplies it fast (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float32."""
+    """bfloat16 where it is fast (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float32."""
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if torch.device(device).type == "cpu":

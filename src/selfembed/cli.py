@@ -283,8 +283,10 @@ def run_targets(options: argparse.Namespace) -> int:
 
     progress = Bars()
     plan = plan_of(options, progress)
-    views = preview(plan, texts=options.texts, show=options.show, progress=progress)
-    progress.close()
+    try:
+        views = preview(plan, texts=options.texts, show=options.show, progress=progress)
+    finally:
+        progress.close()
     if options.json:
         print(json.dumps([view.to_dict() for view in views], indent=2, ensure_ascii=False))
         return 0

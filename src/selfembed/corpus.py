@@ -139,7 +139,8 @@ class Corpus:
     @property
     def name(self) -> str:
         """The sources, as a reader would call them."""
-        return ", ".join(str(s) if isinstance(s, str | os.PathLike) else f"a {type(s).__name__}" for s in self._sources)
+        plain = (str, os.PathLike)
+        return ", ".join(str(s) if isinstance(s, plain) else f"a {type(s).__name__}" for s in self._sources)
 
     def texts(self) -> datasets.Dataset:
         """The texts as a memory-mapped data set with the one column "text"; read on the first call.

@@ -84,7 +84,9 @@ def make_plan(
     tagger: str = "auto",
     trust_remote_code: bool = False,
 ) -> Plan:
-    """Finds the backbone, reads the corpus and resolves the recipe. For the arguments see :func:`selfembed.training.train`.
+    """Finds the backbone, reads the corpus and resolves the recipe.
+
+    For the arguments see :func:`selfembed.training.train`.
 
     Raises:
         InputError: any of them is not usable.

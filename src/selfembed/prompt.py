@@ -80,7 +80,7 @@ def backend_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """
     if not tokenizer.is_fast:
         raise InputError(
-            f"tokenizer {type(tokenizer).__name__}: it gives no character offsets; expected one with a tokenizer.json; "
+            f"tokenizer {type(tokenizer).__name__}: no character offsets; expected one with a tokenizer.json; "
             "load it with use_fast=True or convert it with transformers' convert_slow_tokenizer"
         )
     return tokenizer.backend_tokenizer

@@ -198,7 +198,7 @@ def run_stage(
     texts_used: int,
     progress: Progress,
 ) -> None:
-    """Trains one stage from the adapter as it stands; leaves ``adapter.safetensors`` and ``record.json`` in a folder."""
+    """Trains one stage from the adapter as it stands; leaves ``adapter.safetensors`` and ``record.json``."""
     started = time.monotonic()
     embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
     texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=texts_used, seed=plan.seed)["text"])
