@@ -137,7 +137,7 @@ class Estimate:
         return sum(stage.seconds for stage in self.stages)
 
 
-# A training step in forward passes of the same batch, measured by benchmarks/training_step.py.
+# A training step in forward passes of the same batch, and words tagged a second: single readings on one machine.
 _STEP_FORWARDS = 2.3
 _TARGET_WORDS_PER_SECOND = 50_000
 
