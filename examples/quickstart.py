@@ -19,8 +19,8 @@ import numpy as np
 from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train
 from selfembed.backbone import best_dtype
 from selfembed.cli import Bars, aligned_table, quiet_libraries
-from selfembed.provenance import peak_memory_gib
-from selfembed.python_docs import docstring_pairs, python_docs, split_pairs
+from selfembed.provenance import Progress, peak_memory_gib
+from selfembed.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after
@@ -50,7 +50,7 @@ SEARCHES = [
 ]
 
 
-def embed(embedder, texts: list[str], progress: Bars, task: str) -> np.ndarray:
+def embed(embedder, texts: list[str], progress: Progress, task: str) -> np.ndarray:
     """Unit vectors, float32, shape (texts, hidden)."""
     embedder.max_seq_length = READ_TOKENS
     parts = []
@@ -61,20 +61,29 @@ def embed(embedder, texts: list[str], progress: Bars, task: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def look(embedder, head, tokenizer, held, progress: Bars, when: str) -> dict:
-    """Scores and what there is to see of one embedder."""
+def retrieval(embedder, held: list[DocstringPair], progress: Progress, when: str) -> dict[str, float]:
+    """Of bodies by their summaries, among the bodies of all held-out docstrings."""
     summaries = embed(embedder, [pair.summary for pair in held], progress, f"{when}: summaries")
     bodies = embed(embedder, [pair.body for pair in held], progress, f"{when}: bodies")
     similarity = summaries @ bodies.T
     rank = (similarity > np.diag(similarity)[:, None]).sum(1) + 1
-    searches = embed(embedder, SEARCHES, progress, f"{when}: searches") @ bodies.T
-    found = [[int(i) for i in np.argsort(-row)[:3]] for row in searches]
-    progress.close()
     return {
         "ndcg@10": float(np.where(rank <= 10, 1 / np.log2(rank + 1), 0).mean()),
         "mrr@10": float(np.where(rank <= 10, 1 / rank, 0).mean()),
+    }
+
+
+def look(embedder, head, tokenizer, held: list[DocstringPair], progress: Bars, when: str) -> dict:
+    """Scores and what there is to see of one embedder."""
+    scores = retrieval(embedder, held, progress, when)
+    pages = help_pages()
+    page_vectors = embed(embedder, list(pages.values()), progress, f"{when}: help pages")
+    similarity = embed(embedder, SEARCHES, progress, f"{when}: searches") @ page_vectors.T
+    progress.close()
+    return {
+        **scores,
         "aligned": aligned_tokens(embedder, head, tokenizer, TEXTS),
-        "found": found,
+        "found": [[list(pages)[i] for i in np.argsort(-row)[:4]] for row in similarity],
     }
 
 
@@ -112,11 +121,11 @@ def main() -> None:
     for i, text in enumerate(TEXTS):
         print(f"\n{text}")
         print("\n".join(aligned_table(before["aligned"][i][:6], after["aligned"][i][:6])))
-    print("\nSearches")
+    print("\nSearches among Python's", len(help_pages()), "help pages on modules and topics")
     for i, query in enumerate(SEARCHES):
         print(f"\n{query}")
         for when, view in (("before", before), ("after", after)):
-            print(f"  {when:7}" + "; ".join(held[j].qualified_name for j in view["found"][i]))
+            print(f"  {when:7}" + ", ".join(view["found"][i]))
     seconds = time.monotonic() - started
     print(f"\nDone in {seconds / 60:.1f} minutes, peak memory {peak_memory_gib():.1f} GiB. Embedder: {options.out}")
     print(f'Next: .venv/bin/selfembed explain {options.out} "your text"')

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from runs import add_random_adapter, plain_embedder
-from tiny import SENTENCES, save_tiny, tiny_model, tiny_tokenizer
-from transformers import AutoModelForCausalLM, BertConfig
+from safetensors.torch import load_file
+from tiny import SENTENCES, save_tiny, tiny_config, tiny_model, tiny_tokenizer
+from transformers import AutoModelForCausalLM, BertConfig, ByT5Tokenizer
 
 from selfembed.backbone import Lora, load_backbone, lora_config, raw_backbone
 from selfembed.errors import InputError
@@ -132,3 +135,86 @@ def test_fingerprint_is_of_the_content(tmp_path):
     config = tmp_path / "b" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "rms_norm_eps": 0.5}))
     assert load_backbone(tmp_path / "b").fingerprint != first.fingerprint
+
+
+def test_tokenizer_without_offsets_is_refused(tmp_path):
+    tiny_model("llama").save_pretrained(tmp_path)
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="ByT5Tokenizer gives no character offsets"):
+        load_backbone(tmp_path)
+
+
+def write_gguf(file, architecture: str) -> None:
+    """A tiny tied Llama as a GGUF file in float32, whatever it claims to be."""
+    folder = save_tiny("llama", file.parent / "whole", tied=True)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())["model"]
+    config = tiny_config("llama", tied=True)
+    writer = gguf.GGUFWriter(file, architecture)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    words = sorted(tokenizer["vocab"], key=tokenizer["vocab"].get)
+    writer.add_token_list(words)
+    writer.add_token_types([3 if word.startswith("<|") else 1 for word in words])
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+    parts = {
+        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    }  # fmt: skip
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        if name.startswith("model.layers."):
+            _, _, number, part = name.removesuffix(".weight").split(".", 3)
+            name = f"blk.{number}.{parts[part]}.weight"
+        else:
+            name = names[name]
+        array = tensor.numpy()
+        if "attn_q." in name or "attn_k." in name:  # llama.cpp keeps the halves of a rotation side by side
+            heads = config.num_attention_heads if "attn_q." in name else config.num_key_value_heads
+            array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+        writer.add_tensor(name, np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_gguf_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELFEMBED_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "model.gguf"
+    write_gguf(file, "llama")
+    backbone = load_backbone(file)
+    original = load_backbone(tmp_path / "whole")
+    assert torch.equal(backbone.head().weight, original.head().weight)
+    ids = torch.tensor([backbone.tokenizer(SENTENCES[0])["input_ids"]])
+    assert ids.tolist() == [original.tokenizer(SENTENCES[0])["input_ids"]]
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.load()(ids).logits, original.load()(ids).logits, atol=1e-5, rtol=1e-4)
+    assert load_backbone(file).folder == backbone.folder
+    embedder, _, _ = plain_embedder(file)
+    assert np.isfinite(embedder.encode(SENTENCES[:2])).all()
+
+
+def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELFEMBED_CACHE", str(tmp_path / "cache"))
+    write_gguf(tmp_path / "strange.gguf", "strangenet")
+    with pytest.raises(InputError, match=r"cannot read this GGUF file .*strangenet.*expected"):
+        load_backbone(tmp_path / "strange.gguf")
+    write_gguf(tmp_path / "whole.gguf", "llama")
+    (tmp_path / "torn.gguf").write_bytes((tmp_path / "whole.gguf").read_bytes()[:40_000])
+    (tmp_path / "empty.gguf").write_bytes(b"")
+    for name in ("torn", "empty"):
+        with pytest.raises(InputError, match=f"{name}.gguf: transformers cannot read this GGUF file"):
+            load_backbone(tmp_path / f"{name}.gguf")
+    assert not list((tmp_path / "cache").rglob("*.*"))

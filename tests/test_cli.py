@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 
 import pytest
+import zstandard
+from datasets import Dataset
 from runs import PROMPT
 from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES, save_tiny
@@ -167,3 +170,77 @@ def test_help_and_usage_errors(capsys):
             main(arguments)
         assert stopped.value.code == status
     capsys.readouterr()
+
+
+def failed(arguments, capsys) -> str:
+    """The message, which is the only one, though progress bars may stand above it."""
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("selfembed: error: ") and sum("error" in line for line in lines) == 1, lines
+    return lines[-1]
+
+
+def test_loss_that_is_not_a_number(texts, tiny_backbone_dir, tmp_path, capsys):
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", texts, *FAST, "--tagger", "hanta"]
+    arguments += ["--steps", "20", "--learning-rate", "1e30", "--set", "warmup=0", "--out", str(tmp_path / "out")]
+    assert "diverged" in failed(arguments, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n\n".join(["!!! ... ???", "--- ,,, ;;;", "()()()"]), "key token"),
+        ("\n\n".join(["\U0001f600 \U0001f389", "\U0001f680\U0001f680", "\u2764\ufe0f"]), "key token"),
+        ("\n\n \n\n\t\n", "texts.txt"),
+        ("good text\n\nbad \x00 text\n\n", "NUL"),
+    ],
+    ids=["punctuation", "emoji", "white space", "NUL"],
+)
+def test_texts_that_cannot_teach(text, message, tiny_backbone_dir, tmp_path, capsys):
+    file = tmp_path / "texts.txt"
+    file.write_text(text)
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", str(file), *FAST, "--tagger", "hanta"]
+    assert message in failed([*arguments, "--out", str(tmp_path / "out")], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["texts.txt.gz", "texts.txt.zst", "texts.parquet"])
+def test_truncated_corpus(name, tiny_backbone_dir, tmp_path, capsys):
+    file = tmp_path / name
+    if name.endswith("parquet"):
+        Dataset.from_dict({"text": SENTENCES}).to_parquet(file)
+    else:
+        data = "\n\n".join(SENTENCES).encode()
+        file.write_bytes(gzip.compress(data) if name.endswith("gz") else zstandard.compress(data))
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", str(file), *FAST, "--tagger", "hanta"]
+    assert main([*arguments, "--dry-run"]) == 0
+    capsys.readouterr()
+    file.write_bytes(file.read_bytes()[:-200])
+    assert name in failed([*arguments, "--out", str(tmp_path / "out")], capsys)
+
+
+def test_hub_id_that_cannot_be_had(texts, tmp_path, capsys):
+    message = failed(["train", "--model", "nobody/nothing", "--corpus", texts, "--out", str(tmp_path / "out")], capsys)
+    assert "model nobody/nothing: no such folder or file, and the hub did not give it" in message
+
+
+def test_one_very_long_line_and_a_text_without_key_token(tiny_backbone_dir, tmp_path, capsys):
+    file = tmp_path / "texts.txt"
+    file.write_text("word fox river " * 70_000 + "\n\nand or but\n\n" + "\n\n".join(SENTENCES[:8]))
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", str(file), *FAST, "--tagger", "hanta"]
+    assert main([*arguments, "--limit", "3000", "--out", str(tmp_path / "out")]) == 0
+    assert SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(["Fox."]).shape == (1, 32)
+
+
+def test_targets(texts, tiny_backbone_dir, capsys):
+    arguments = ["targets", "--model", str(tiny_backbone_dir), "--corpus", texts, *FAST, "--tagger", "hanta"]
+    assert main([*arguments, "--texts", "20", "--show", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "== data_driven ==" in shown and "== model_derived ==" in shown
+    assert "median entropy" in shown and "weight on punctuation" in shown
+    assert main([*arguments, "--texts", "20", "--json"]) == 0
+    views = json.loads(capsys.readouterr().out)
+    assert [view["stage"] for view in views] == ["data_driven", "model_derived"]
+    assert main([*arguments, "--texts", "20", "--recipe", "bag-of-tokens"]) == 0
+    assert "== bag_of_tokens ==" in capsys.readouterr().out

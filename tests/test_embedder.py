@@ -103,3 +103,15 @@ def test_length_is_cut_to_the_backbones_positions(tmp_path):
     embedder, _, _ = plain_embedder(save_tiny("llama", tmp_path, max_position_embeddings=40), max_length=512)
     assert embedder.max_seq_length == 40
     assert np.isfinite(embedder.encode([" ".join(SENTENCES)])).all()
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_vectors_hardly_depend_on_the_dtype(pooling, tiny_backbone_dir):
+    backbone = load_backbone(tiny_backbone_dir)
+    config = EmbedderConfig(prompt=PROMPT, pooling=pooling)
+    vectors = [
+        build_embedder(backbone, config, dtype=dtype, device="cpu").encode(TEXTS, convert_to_tensor=True).float()
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    assert not torch.equal(*vectors)
+    assert torch.cosine_similarity(*vectors).min() > 0.999

@@ -322,7 +322,7 @@ def run_explain(options: argparse.Namespace) -> int:
         for line in aligned_table(columns["raw"][i], columns["trained"][i]):
             print(line)
         print()
-    print("* occurs in the text (this very token)")
+    print("* occurs in the text, case and leading space aside")
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import errno
 import glob
 import gzip
 import hashlib
@@ -29,7 +28,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from selfembed.errors import InputError
-from selfembed.provenance import cache_dir
+from selfembed.provenance import cache_dir, writing
 from selfembed.python_docs import python_docs
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ class Corpus:
         """Reads all sources into an Arrow file that is named by its content, and returns its path."""
         vars(self.report).update(vars(CorpusReport()))  # a second try, after a failure, counts from zero
         folder = cache_dir() / "texts"
-        with _writing(folder):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
             os.close(handle)
@@ -185,7 +184,7 @@ class Corpus:
             if not self.report.texts:
                 raise InputError(self._nothing())
             path = folder / f"{fingerprint}.arrow"
-            with _writing(folder):
+            with writing(folder):
                 os.replace(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
@@ -199,12 +198,12 @@ class Corpus:
         digest = hashlib.sha256()
         batch: list[str] = []
         chars = 0
-        with _writing(folder):
+        with writing(folder):
             file = pa.OSFile(name, "wb")
             writer = pa.ipc.new_stream(file, schema)
 
         def flush() -> None:
-            with _writing(folder):
+            with writing(folder):
                 writer.write_batch(pa.record_batch([pa.array(batch, pa.string())], schema))
             batch.clear()
             if self._progress:
@@ -225,7 +224,7 @@ class Corpus:
                     break
             if batch:
                 flush()
-            with _writing(folder):
+            with writing(folder):
                 writer.close()
         finally:
             file.close()
@@ -489,7 +488,7 @@ class _Reader:
         with tempfile.TemporaryFile(dir=cache_dir()) as unpacked:
             if compressed:  # Parquet is read from its end
                 while block := file.read(1 << 20):
-                    with _writing(cache_dir()):
+                    with writing(cache_dir()):
                         unpacked.write(block)
             table = pq.ParquetFile(unpacked if compressed else file, buffer_size=1 << 20)
             column = self._column(table.schema_arrow.names, _string_columns(table.schema_arrow), place)
@@ -722,19 +721,6 @@ class _Zstd(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turns what the disk refuses into an `InputError`."""
-    try:
-        yield
-    except OSError as error:
-        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check it"
-        raise InputError(
-            f"cannot write to the folder {str(folder)!r} ({_line(error)}): {advice}, or set"
-            " SELFEMBED_CACHE to another folder"
-        ) from error
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import sys
@@ -72,22 +74,55 @@ def arriving_folder(folder: Path) -> Iterator[Path]:
     """
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        yield staging
-        staging.rename(folder)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and error.filename and str(staging) not in str(error.filename):
-            raise
-        raise write_error(folder, error) from error
+        with writing(folder):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            yield staging
+            staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_error(path: Path, error: Exception) -> InputError:
-    """What to say when something could not be written."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return InputError(f"cannot write {path}: {reason}; free some space or choose another folder, then run again")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes one InputError of all that the libraries raise when something cannot be written.
+
+    Raises:
+        InputError: the disk is full or not writable.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = unwritten(error)
+        if reason is None:
+            raise
+        instead = "set SELFEMBED_CACHE to" if path.is_relative_to(cache_dir()) else "choose"
+        raise InputError(
+            f"cannot write {path}: {reason}; free some space or {instead} another folder, then run again"
+        ) from error
+
+
+_UNWRITTEN = frozenset(
+    getattr(errno, name) for name in "ENOSPC EFBIG EDQUOT EROFS EACCES EPERM EIO ENOTDIR EEXIST".split()
+)
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # tokenizers and safetensors raise classes of their own
+_TORCH_ERRORS = ("PytorchStreamWriter failed writing", "inline_container.cc", "unexpected pos")  # RuntimeError
+
+
+def unwritten(error: BaseException | None) -> str | None:
+    """Why something could not be written, where that is what an error or its cause says; else None."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if found := _RUST_ERROR.search(str(error)):
+            number = int(found[1])
+        if number in _UNWRITTEN:
+            return os.strerror(number)
+        if isinstance(error, RuntimeError) and any(part in str(error) for part in _TORCH_ERRORS):
+            return "the disk is full or the file too large"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def peak_memory_gib() -> float:

@@ -67,7 +67,8 @@ def python_docs(*, held_out: Collection[str] = ()) -> Iterator[str]:
         grams = zip(words, words[1:], words[2:], strict=False)
         return text in inside or any(part in text for gram in grams for part in starts.get(gram, ()))
 
-    paragraphs = _topics() + [paragraph for doc in docs if doc.name not in names for paragraph in doc.paragraphs]
+    paragraphs = [paragraph for topic in _topics().values() for paragraph in topic]
+    paragraphs += [paragraph for doc in docs if doc.name not in names for paragraph in doc.paragraphs]
     for paragraph in dict.fromkeys(paragraphs):
         if _is_prose(paragraph) and not (held and leaks(paragraph)):
             yield paragraph
@@ -99,6 +100,26 @@ def docstring_pairs() -> list[DocstringPair]:
         for pair in pairs
         if summaries[_key(pair.summary)] == bodies[_key(pair.body)] == names[pair.qualified_name] == 1
     ]
+
+
+def help_pages(*, words: int = 60) -> dict[str, str]:
+    """The opening words of what Python's help has on its public modules and on topics of the language.
+
+    Args:
+        words: Of each page, at most.
+
+    Returns:
+        Pages by name, "gzip" for a module and "topic: lambda" for a topic, without codecs and distutils.
+    """
+    pages = {
+        doc.name: " ".join(doc.paragraphs)
+        for doc in _docstrings()
+        if doc.name == doc.module
+        and not any(part.startswith("_") for part in doc.module.split("."))
+        and not doc.module.startswith(("encodings.", "distutils."))
+    }
+    pages |= {f"topic: {name}": " ".join(paragraphs) for name, paragraphs in _topics().items()}
+    return {name: " ".join(text.split()[:words]) for name, text in pages.items()}
 
 
 def split_pairs(
@@ -189,12 +210,12 @@ def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, tuple[str, ...]
             yield from _documented(child, name)
 
 
-def _topics() -> list[str]:
+def _topics() -> dict[str, list[str]]:
     try:
         from pydoc_data.topics import topics
     except ImportError:  # some systems leave it out
-        return []
-    return [paragraph for name in sorted(topics) for paragraph in _paragraphs(topics[name])]
+        return {}
+    return {name: list(_paragraphs(topics[name])) for name in sorted(topics)}
 
 
 def _paragraphs(doc: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from torch import nn
+from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from selfembed.attention import require_attention
@@ -28,7 +29,7 @@ from selfembed.errors import InputError
 from selfembed.export import export_embedder
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.plan import Plan, make_plan
-from selfembed.provenance import Progress, environment, peak_memory_gib, silent, write_error, write_json
+from selfembed.provenance import Progress, environment, peak_memory_gib, silent, write_json, writing
 from selfembed.recipes import Recipe, Stage
 from selfembed.targets.model_derived import ModelDerived
 from selfembed.targets.store import choose_texts, summary
@@ -95,7 +96,7 @@ def run_plan(plan: Plan, out: str | Path, *, progress: Progress = silent) -> Sen
     """Trains what :func:`make_plan` resolved; see :func:`train`."""
     out = Path(out)
     work = open_work_folder(plan, out)
-    try:
+    with writing(work):
         set_seed(plan.seed)
         embedder = build_embedder(
             plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512
@@ -118,14 +119,12 @@ def run_plan(plan: Plan, out: str | Path, *, progress: Progress = silent) -> Sen
             texts_used += stage.texts
         require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
         progress("saving", 0, 1)
-        record = {**plan.to_dict(), "stages": stages, "environment": environment(), "peak_memory_gib": 0.0}
+        record = {**plan.to_dict(), "stages": stages, "environment": environment()}
         record["peak_memory_gib"] = round(peak_memory_gib(), 2)
         if plan.device.startswith("cuda"):
             record["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
         finished = export_embedder(embedder, plan.backbone, plan.recipe, record, out)
         progress("saving", 1, 1)
-    except OSError as error:
-        raise write_error(work, error) from error
     shutil.rmtree(work, ignore_errors=True)
     return finished
 
@@ -159,11 +158,9 @@ def open_work_folder(plan: Plan, out: Path) -> Path:
                 "repeat that command to go on with it, or remove the folder to start anew"
             )
         return work
-    try:
+    with writing(work):
         work.mkdir(parents=True, exist_ok=True)
         write_json(plan_file, {**plan.to_dict(), "key": plan.key})
-    except OSError as error:
-        raise write_error(work, error) from error
     return work
 
 
@@ -204,6 +201,7 @@ def run_stage(
     texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=texts_used, seed=plan.seed)["text"])
     loss, texts, notes = stage_loss(plan, stage, embedder, head, texts, progress)
     dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))})
+    dataset = dataset.select(training_order([len(text) for text in texts], stage, seed=plan.seed))
     prepared = time.monotonic()
     checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     if not stage.gradient_checkpointing:
@@ -221,6 +219,7 @@ def run_stage(
         **checkpointing,
         seed=plan.seed,
         data_seed=plan.seed,
+        batch_sampler=in_order,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=max(1, min(50, stage.steps // 4)),
@@ -258,6 +257,34 @@ def run_stage(
             ],
         },
     )
+
+
+def training_order(length_N: Sequence[int], stage: Stage, *, seed: int) -> list[int]:
+    """Which text when: the texts over and over, shuffled anew each time, cut into steps.
+
+    Within a step texts go from long to short, so that the texts of a micro-batch are padded little. What a step
+    consists of does not depend on the size of micro-batches.
+
+    Args:
+        length_N: of the texts, in any unit.
+        stage: whose steps and batch size count.
+        seed: of every shuffle but the first, which :func:`choose_texts` did.
+
+    Returns:
+        ``stage.texts`` rows.
+    """
+    random = np.random.default_rng(seed)
+    rows = np.arange(len(length_N))
+    while len(rows) < stage.texts:
+        rows = np.concatenate([rows, random.permutation(len(length_N))])
+    steps = rows[: stage.texts].reshape(stage.steps, stage.batch_size)
+    lengths = np.asarray(length_N)[steps]
+    return np.take_along_axis(steps, np.argsort(-lengths, axis=1, kind="stable"), axis=1).ravel().tolist()
+
+
+def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **unused: Any) -> BatchSampler:
+    """The trainer's batches, from a dataset that is in its order already."""
+    return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
 
 
 def stage_loss(

@@ -28,7 +28,7 @@ class AlignedToken:
         token: as it reads, leading space included.
         id: in the vocabulary.
         probability: under the softmax over the whole vocabulary.
-        in_text: whether this very id occurs in the text, tokenized with or without a leading space.
+        in_text: whether it is one of the text's own tokens, case and leading space aside.
     """
 
     token: str
@@ -59,14 +59,18 @@ def aligned_tokens(
     top_Bk, ids_Bk = probabilities_BV.topk(k, dim=-1)
     result = []
     for text, ids_k, top_k in zip(texts, ids_Bk.tolist(), top_Bk.tolist(), strict=True):
-        own = {i for form in (text, " " + text) for i in tokenizer(form, add_special_tokens=False)["input_ids"]}
+        own_ids = {i for form in (text, " " + text) for i in tokenizer(form, add_special_tokens=False)["input_ids"]}
+        own = {bare(tokenizer.decode([i])) for i in own_ids}
+        tokens = [(i, p, tokenizer.decode([i])) for i, p in zip(ids_k, top_k, strict=True)]
         result.append(
-            [
-                AlignedToken(token=tokenizer.decode([i]), id=i, probability=p, in_text=i in own)
-                for i, p in zip(ids_k, top_k, strict=True)
-            ]
+            [AlignedToken(token=token, id=i, probability=p, in_text=bare(token) in own) for i, p, token in tokens]
         )
     return result
+
+
+def bare(token: str) -> str:
+    """A token without leading space, in lower case; white space as it is."""
+    return token.strip().casefold() or token
 
 
 @dataclass(frozen=True)

@@ -129,15 +129,17 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     Args:
         recipe: left as it is.
         settings: by dotted path from the recipe (``"stages.data_driven.steps"``, ``"embedder.pooling"``,
-            ``"lora.r"``), or by a path from a stage (``"data_driven.steps"``), or by the bare name of a field
-            (``"learning_rate"``, ``"pooling"``), which sets it wherever it occurs. Values may be strings, as a command
-            line gives them.
+            ``"lora.r"``), or by a path from a stage (``"data_driven.steps"``, ``"data_driven.form"``), or by the bare
+            name of a field (``"learning_rate"``, ``"pooling"``), which sets it wherever it occurs. Values may be
+            strings, as a command line gives them.
 
     Raises:
         InputError: no such setting, or a value of the wrong type.
     """
     for path, value in settings.items():
-        paths = [candidate for candidate in _paths(recipe) if candidate == path or candidate.endswith("." + path)]
+        # The objective's options are named as if they were the stage's own: data_driven.form.
+        named = {candidate: {candidate, candidate.replace(".objective.", ".")} for candidate in _paths(recipe)}
+        paths = [found for found, names in named.items() if any(f".{name}".endswith(f".{path}") for name in names)]
         if not paths:
             names = ", ".join(sorted({candidate.rpartition(".")[2] for candidate in _paths(recipe)}))
             raise InputError(f"setting {path!r}: not in recipe {recipe.name}; its settings are {names}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.backbone import Backbone, LMHead
 from selfembed.corpus import Corpus
-from selfembed.provenance import Progress, cache_dir, content_hash, silent, texts_hash, write_error
+from selfembed.provenance import Progress, cache_dir, content_hash, silent, texts_hash, writing
 from selfembed.targets import data_driven, model_derived
 from selfembed.targets.bag_of_tokens import BagOfTokens, build_bag_of_tokens
 from selfembed.targets.data_driven import DataDriven, TokenStatistics
@@ -55,8 +56,9 @@ class TargetSource:
             key += [self.tagger.name if self.tagger else None, self.statistics_texts]
         if isinstance(objective, ModelDerived):
             embedder = self.embedder
-            prompted = embedder.tokenizer.backend_tokenizer.to_str() if embedder else ""
-            key += [prompted, str(embedder), embedder.max_seq_length, str(embedder.dtype), attention_of(embedder)]
+            # The rest of a tokenizer's state changes with use: padding and truncation are those of the last call.
+            prompt = json.loads(embedder.tokenizer.backend_tokenizer.to_str())["post_processor"]
+            key += [prompt, str(embedder), embedder.max_seq_length, str(embedder.dtype), attention_of(embedder)]
         return self._stored("targets", key, TokenTargets, lambda: self._compute(objective, texts, progress))
 
     def _compute(self, objective: Objective, texts: Sequence[str], progress: Progress) -> TokenTargets:
@@ -97,11 +99,9 @@ class TargetSource:
         if file.exists():
             return form.load(file)
         value = compute()
-        try:
+        with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             value.save(file)
-        except OSError as error:
-            raise write_error(file, error) from error
         return value
 
 
@@ -123,8 +123,8 @@ def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]
     return add
 
 
-def attention_of(embedder: SentenceTransformer | None) -> bool:
-    return bool(getattr(embedder.transformers_model.config, "is_causal", True)) if embedder else True
+def attention_of(embedder: SentenceTransformer) -> bool:
+    return bool(getattr(embedder.transformers_model.config, "is_causal", True))
 
 
 def summary(targets: TokenTargets) -> dict[str, Any]:
