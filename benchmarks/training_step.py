@@ -34,12 +34,11 @@ def main() -> None:
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=75, help="of each text, prompt included")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     runs, dtype = prepare(arguments)
     for run in runs.values():  # warm up
-        timed(run, arguments.device)
         timed(run, arguments.device)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(arguments.repeats):

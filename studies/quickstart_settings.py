@@ -45,6 +45,14 @@ SECOND: dict[str, tuple[str, dict[str, Any]]] = {
         "model_derived",
         {"temperature": 1e-2, "floor": 1e-3, "learning_rate": 1e-4},
     ),
+    "div, tau 1e-2, floor 1e-3, lr 2e-4": (
+        "model_derived",
+        {"temperature": 1e-2, "floor": 1e-3, "learning_rate": 2e-4},
+    ),
+    "div, tau 1e-1, floor 1e-3, lr 1e-4": (
+        "model_derived",
+        {"temperature": 1e-1, "floor": 1e-3, "learning_rate": 1e-4},
+    ),
     "log, tau 1e-2, lr 1e-4": ("model_derived", {"filter": "log", "temperature": 1e-2, "learning_rate": 1e-4}),
     "log, tau 1e-1, lr 1e-4": ("model_derived", {"filter": "log", "temperature": 1e-1, "learning_rate": 1e-4}),
     "sub, tau 1, floor 1e-4, lr 1e-4": (

@@ -3,7 +3,7 @@
     python studies/text2token_wiki.py --preset cpu
 
 Writes ``text2token_wiki_<preset>.json`` and ``.md``, anew after every embedder, and goes on where it was interrupted.
-Stage I alone and both stages are two runs, so stage I is trained twice (equal but for the machine's own randomness).
+Embedders are measured in memory, the adapter on, right after each stage.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import math
 import shutil
 import statistics
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,11 @@ from selfembed.backbone import EMBEDDED, best_dtype
 from selfembed.corpus import Corpus
 from selfembed.embedder import build_embedder
 from selfembed.errors import InputError
-from selfembed.export import RECORD
 from selfembed.plan import Plan, make_plan
 from selfembed.provenance import environment, write_json
-from selfembed.recipes import choose_stages
 from selfembed.training import run_plan
 
-STAGES = {"stage I": ("data_driven",), "stages I + II": ("data_driven", "model_derived")}
+STAGES = {"data_driven": "stage I", "model_derived": "stages I + II"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +67,10 @@ PRESETS = {
             "model_derived.steps": 20,
             "batch_size": 32,
             "max_length": 96,
-            "learning_rate": 3e-4,
+            "learning_rate": 2e-4,
+            "variants": "merge",
             "common": "online",
+            "embed_length": 128,
         },
         passages=20_000,
         sizes=Sizes(sts=500, sick=500, articles=500, newsgroups=500, banking_train=600, banking_test=500),
@@ -82,8 +81,10 @@ PRESETS = {
             "model_derived.steps": 1,
             "batch_size": 4,
             "max_length": 48,
-            "learning_rate": 3e-4,
+            "learning_rate": 2e-4,
+            "variants": "merge",
             "common": "online",
+            "embed_length": 64,
         },
         passages=200,
         sizes=Sizes(sts=20, sick=20, articles=20, newsgroups=40, banking_train=40, banking_test=20),
@@ -172,26 +173,26 @@ class Study:
             self.write("raw")
         for seed in self.arguments.seeds:
             cells = self.results["seeds"].setdefault(str(seed), {})
-            for name, stages in STAGES.items():
-                if name not in cells:
-                    cells[name] = self.train_and_measure(seed, stages)
-                    self.write(f"seed {seed}, {name}")
+            if set(cells) != set(STAGES.values()):
+                self.train_and_measure(seed, cells)
         self.write("all")
 
-    def train_and_measure(self, seed: int, stages: tuple[str, ...]) -> dict[str, Any]:
-        """One embedder: trained, unless an interrupted study left it finished, and measured."""
-        plan: Plan = dataclasses.replace(self.plan, recipe=choose_stages(self.plan.recipe, stages), seed=seed)
-        folder = self.arguments.work / f"{'-'.join(stages)}-seed{seed}-{plan.key[:12]}"
-        started = time.monotonic()
-        if not (folder / RECORD).exists():
-            run_plan(plan, folder, progress=tell)
-        seconds = round(time.monotonic() - started, 1)
-        record = json.loads((folder / RECORD).read_text())
-        embedder = SentenceTransformer(str(folder), device=plan.device, model_kwargs={"dtype": self.dtype})
-        cell = {**self.measure(embedder), "train_seconds": seconds, "stages": [shortened(s) for s in record["stages"]]}
+    def train_and_measure(self, seed: int, cells: dict[str, Any]) -> None:
+        """One seed: fills in the cells that an interrupted study left empty."""
+        plan: Plan = dataclasses.replace(self.plan, seed=seed)
+        folder = self.arguments.work / f"{self.arguments.preset}-seed{seed}-{plan.key[:12]}"
+        if folder.exists():  # trained, and interrupted before the last cell was written
+            shutil.rmtree(folder)
+
+        def after_stage(record: dict[str, Any], embedder: SentenceTransformer) -> None:
+            name = STAGES[record["name"]]
+            if name not in cells:
+                cells[name] = {**self.measure(embedder), "stage": shortened(record)}
+                self.write(f"seed {seed}, {name}")
+
+        run_plan(plan, folder, progress=tell, after_stage=after_stage)
         if not self.arguments.keep:
             shutil.rmtree(folder)
-        return cell
 
     def measure(self, embedder: SentenceTransformer) -> dict[str, Any]:
         """Scores in percent, wall seconds per task."""
@@ -228,7 +229,7 @@ def shortened(stage: dict[str, Any]) -> dict[str, Any]:
 def summary(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """Mean, standard deviation (of a sample; None for one seed) and number of seeds: by embedder, by task."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in STAGES:
+    for name in STAGES.values():
         cells = [cells[name]["scores"] for cells in results["seeds"].values() if name in cells]
         if cells:
             found[name] = {task: spread([cell[task] for cell in cells]) for task in METRICS}
@@ -277,7 +278,7 @@ def table(results: dict[str, Any], preset: Preset) -> str:
         )
     where = results["environment"]
     cells = [cell for cells in results["seeds"].values() for cell in cells.values()]
-    training = sum(cell["train_seconds"] for cell in cells)
+    training = sum(cell["stage"]["preparation_seconds"] + cell["stage"]["training_seconds"] for cell in cells)
     measuring = sum(
         sum(cell["evaluation_seconds"].values()) for cell in [*cells, *([results["raw"]] if results["raw"] else [])]
     )

@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def short_train(model: Path, out: Path, *, recipe: Any = "text2token", **options: Any) -> SentenceTransformer:
-    """`train()` in float32 on the CPU with `SETTINGS`, changed by `settings`."""
+    """`train()` on the CPU with `SETTINGS`, changed by `settings`; in float32 unless `dtype` says otherwise."""
     settings = {**SETTINGS, **options.pop("settings", {})}
     corpus = options.pop("corpus", None) or iter(SENTENCES)
     return train(
@@ -35,7 +35,7 @@ def short_train(model: Path, out: Path, *, recipe: Any = "text2token", **options
         recipe,
         out=out,
         settings=settings,
-        dtype="float32",
+        dtype=options.pop("dtype", "float32"),
         device="cpu",
         tagger="hanta",
         **options,

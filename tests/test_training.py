@@ -15,8 +15,10 @@ from tiny import SENTENCES, save_tiny
 
 from selfembed.backbone import Backbone
 from selfembed.errors import InputError
-from selfembed.recipes import choose_stages, find_recipe
-from selfembed.training import train
+from selfembed.plan import make_plan
+from selfembed.recipes import Stage, choose_stages, find_recipe
+from selfembed.targets.data_driven import DataDriven
+from selfembed.training import run_plan, train, training_order
 
 ONLINE = {"common": "online"}
 
@@ -116,6 +118,45 @@ def test_ways_to_save_memory_change_nothing(settings, tiny_backbone_dir, tmp_pat
     for name in expected:
         torch.testing.assert_close(actual[name], expected[name], atol=moved * 1e-3, rtol=0)
     assert moved > 1e-3
+
+
+def test_bfloat16_holds_the_adapter_and_what_is_saved_in_float32(tiny_backbone_dir, tmp_path):
+    out, dtypes = tmp_path / "out", []
+
+    def watch(record, embedder):
+        trained = {p.dtype for p in embedder.parameters() if p.requires_grad}
+        dtypes.append((record["name"], embedder.dtype, trained))
+
+    settings = {**SETTINGS, **ONLINE, "steps": 12, "warmup": 0, "dropout": 0}
+    plan = make_plan(
+        tiny_backbone_dir, iter(SENTENCES[:4]), settings=settings, dtype="bfloat16", device="cpu", tagger="hanta"
+    )
+    run_plan(plan, out, after_stage=watch)
+    assert [name for name, _, _ in dtypes] == ["data_driven", "model_derived"]
+    assert all(trained == {torch.float32} for _, _, trained in dtypes)
+    record = record_of(out)
+    assert record["dtype"] == "bfloat16" and record["saved_dtype"] == "float32"
+    curve = [entry["loss"] for entry in record["stages"][0]["loss_curve"]]
+    assert curve[-1] < curve[0] - 0.3
+    short_train(tiny_backbone_dir, tmp_path / "float32", settings=settings, corpus=iter(SENTENCES[:4]))
+    expected = [entry["loss"] for entry in record_of(tmp_path / "float32")["stages"][0]["loss_curve"]]
+    np.testing.assert_allclose(curve, expected, rtol=0.05)
+    raw = Backbone("raw", tiny_backbone_dir).load().base_model.state_dict()
+    frozen = [name for name in raw if "q_proj" not in name and "v_proj" not in name]
+    saved = weights(out)
+    assert all(torch.equal(saved[name], raw[name]) for name in frozen), "frozen weights keep their digits"
+
+
+def test_training_order():
+    stage = Stage(objective=DataDriven(), steps=5, batch_size=4, micro_batch_size=2)
+    lengths = [3, 9, 1, 7, 5, 2, 8, 4, 6]
+    order = training_order(lengths, stage, seed=0)
+    assert len(order) == 20 and order == training_order(lengths, stage, seed=0)
+    steps = [order[k : k + 4] for k in range(0, 20, 4)]
+    assert all([lengths[i] for i in step] == sorted((lengths[i] for i in step), reverse=True) for step in steps)
+    assert sorted(order[:8]) == list(range(8)), "every text comes once before any comes twice"
+    assert set(order[8:]) == set(range(9))
+    assert training_order(lengths, stage, seed=1)[:8] == order[:8] and training_order(lengths, stage, seed=1) != order
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,22 @@ def train(
     return run_plan(plan, out, progress=progress)
 
 
-def run_plan(plan: Plan, out: str | Path, *, progress: Progress = silent) -> SentenceTransformer:
-    """Trains what :func:`make_plan` resolved; see :func:`train`."""
+def run_plan(
+    plan: Plan,
+    out: str | Path,
+    *,
+    progress: Progress = silent,
+    after_stage: Callable[[dict[str, Any], SentenceTransformer], None] = lambda record, embedder: None,
+) -> SentenceTransformer:
+    """Trains what :func:`make_plan` resolved; see :func:`train`.
+
+    Args:
+        plan: what to train.
+        out: folder of the finished embedder; must not exist.
+        progress: called with (task, done, total).
+        after_stage: called with the record of every finished stage and the embedder as it stands, adapter on, to be
+            looked at; also with stages that an earlier, interrupted run had finished.
+    """
     out = Path(out)
     work = open_work_folder(plan, out)
     with writing(work):
@@ -116,6 +130,9 @@ def run_plan(plan: Plan, out: str | Path, *, progress: Progress = silent) -> Sen
             else:
                 run_stage(plan, name, stage, embedder, head, folder, texts_used, progress)
             stages.append(json.loads((folder / "record.json").read_text()))
+            embedder.eval()
+            embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
+            after_stage(stages[-1], embedder)
             texts_used += stage.texts
         require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
         progress("saving", 0, 1)
@@ -238,7 +255,6 @@ def run_stage(
     if checkpoint is not None:
         watch.restore(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    embedder.eval()
     folder.mkdir(parents=True, exist_ok=True)
     save_adapter(embedder, folder / "adapter.safetensors")
     write_json(
