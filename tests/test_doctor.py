@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tiny import save_tiny, tiny_tokenizer
+from runs import short_train
+from tiny import FAMILIES, save_tiny, tiny_tokenizer
 
 from selfembed.backbone import Backbone
 from selfembed.doctor import Diagnosis, examine
@@ -25,12 +26,25 @@ def test_llama_is_ready(tiny_backbone_dir):
     assert finding(diagnosis, "beginning of text")[0] == "nothing in front"
 
 
-def test_gpt_neo_is_causal_only(tmp_path):
-    diagnosis = examine(save_tiny("gpt_neo", tmp_path))
-    assert diagnosis.usable and diagnosis.causal and not diagnosis.bidirectional
-    assert diagnosis.verdict.endswith("ready, with causal attention only")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family(family, tmp_path):
+    diagnosis = examine(save_tiny(family, tmp_path))
+    assert diagnosis.usable and diagnosis.causal, diagnosis.findings
+    assert diagnosis.bidirectional is (family not in ("gpt_neo", "stablelm"))
+    kind = "causal or bidirectional attention" if diagnosis.bidirectional else "causal attention only"
+    assert diagnosis.verdict == f"{tmp_path}: ready, with {kind}"
     text, good = finding(diagnosis, "leak probe, bidirectional")
-    assert not good and "use causal attention" in text
+    assert good is diagnosis.bidirectional and (good or "use --attention causal" in text)
+    for topic in ("leak probe, causal", "right padding", "padding token", "prompt", "decoder layer", "memory"):
+        assert finding(diagnosis, topic)[1], topic
+
+
+@pytest.mark.parametrize("family", ["gpt_neo", "stablelm"])
+def test_what_cannot_be_bidirectional_is_refused_before_training(family, tmp_path):
+    raw = save_tiny(family, tmp_path / "raw")
+    with pytest.raises(InputError, match=f"{family}.*use --attention causal or another backbone"):
+        short_train(raw, tmp_path / "out", settings={"attention": "bidirectional"})
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_tokenizer_findings(tmp_path):

@@ -230,6 +230,7 @@ def test_unfinished_run_of_other_settings_is_refused(tiny_backbone_dir, tmp_path
 def test_no_text_has_a_key_token(tiny_backbone_dir, tmp_path):
     with pytest.raises(InputError, match="none of 2 texts has a key token"):
         short_train(tiny_backbone_dir, tmp_path / "out", corpus=iter(["and or but", "then he went"]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_texts_without_a_target_are_left_out_and_counted(tiny_backbone_dir, tmp_path):

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from selfembed.attention import AttentionProbe, probe_attention, set_attention
+from selfembed.attention import probe_attention
 from selfembed.backbone import Backbone, best_dtype, load_backbone
 from selfembed.embedder import EmbedderConfig, build_embedder
+from selfembed.errors import InputError
 from selfembed.plan import training_memory_gib
 from selfembed.prompt import backend_tokenizer, padding_token, prompt_ids
 
@@ -55,6 +56,7 @@ def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     diagnosis = Diagnosis(model=str(model))
     text_config = backbone.config.get_text_config()
+    against = why_not_bidirectional(backbone)  # first, so that one model is in memory at a time
     embedder = build_causal(backbone, diagnosis)
     transformer = embedder.transformers_model
     parameters = sum(parameter.numel() for parameter in transformer.parameters())
@@ -64,7 +66,7 @@ def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
         f"{text_config.num_hidden_layers} layers, hidden size {embedder.get_embedding_dimension()}, "
         f"vocabulary {backbone.vocab_size:,}",
     )
-    examine_attention(backbone, transformer, diagnosis)
+    examine_attention(transformer, against, diagnosis)
     examine_tokenizer(backbone, diagnosis)
     examine_prompt(backbone, embedder, diagnosis)
     examine_head(backbone, embedder, diagnosis)
@@ -78,22 +80,22 @@ def build_causal(backbone: Backbone, diagnosis: Diagnosis) -> SentenceTransforme
     return embedder
 
 
-def examine_attention(backbone: Backbone, transformer: torch.nn.Module, diagnosis: Diagnosis) -> None:
+def why_not_bidirectional(backbone: Backbone) -> str | None:
+    """What stands against bidirectional attention, or None; the model is loaded as a finished folder would be."""
+    try:
+        build_embedder(backbone, EmbedderConfig(attention="bidirectional"), dtype=torch.float32, device="cpu")
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def examine_attention(transformer: torch.nn.Module, against: str | None, diagnosis: Diagnosis) -> None:
     probe = probe_attention(transformer)
     diagnosis.add("leak probe, causal", "no token sees a later one", probe.verdict == "causal")
-    set_attention(transformer, "bidirectional")
-    probe = probe_attention(transformer)
-    diagnosis.bidirectional = probe.verdict == "bidirectional"
-    finding = "every token sees all others" if diagnosis.bidirectional else describe(probe)
-    diagnosis.add("leak probe, bidirectional", finding, diagnosis.bidirectional)
-    set_attention(transformer, "causal")
+    diagnosis.bidirectional = against is None
+    diagnosis.add("leak probe, bidirectional", against or "every token sees all others", against is None)
     side = "does not change the vectors" if probe.right_padding_invariant else "changes the vectors"
     diagnosis.add("right padding", side, probe.right_padding_invariant)
-
-
-def describe(probe: AttentionProbe) -> str:
-    blind = ", ".join(name.replace("_", " ") for name, sees in probe.cases.items() if not sees)
-    return f"{probe.verdict}: the switch has no effect with {blind}; use causal attention"
 
 
 def examine_tokenizer(backbone: Backbone, diagnosis: Diagnosis) -> None:

@@ -11,7 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from selfembed.attention import Attention, require_attention
+from selfembed.attention import Attention, probe_attention, require_attention
 from selfembed.backbone import Backbone
 from selfembed.errors import InputError
 from selfembed.prompt import NO_PROMPT, PROMPT_EOL, bake_prompt, check_prompt, prompt_ids
@@ -80,7 +80,13 @@ def build_embedder(
     embedder = SentenceTransformer(modules=[transformer, stock_pooling(transformer, config)], device=device)
     embedder.max_seq_length = fitting_length(backbone, config, max_length)
     embedder.eval()
+    as_saved = probe_attention(transformer.model).verdict
     require_attention(transformer.model, config.attention)
+    if as_saved != config.attention:
+        raise InputError(
+            f"model {backbone.name}: {backbone.config.model_type} is {config.attention} only while it is in memory; a "
+            f"saved folder of it comes back {as_saved}; use --attention causal or another backbone"
+        )
     return embedder
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def run_plan(
     """
     out = Path(out)
     work = open_work_folder(plan, out)
-    with writing(work):
+    with writing(work), nothing_left_of_nothing(work):
         set_seed(plan.seed)
         embedder = build_embedder(
             plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512
@@ -179,6 +180,17 @@ def open_work_folder(plan: Plan, out: Path) -> Path:
         work.mkdir(parents=True, exist_ok=True)
         write_json(plan_file, {**plan.to_dict(), "key": plan.key})
     return work
+
+
+@contextmanager
+def nothing_left_of_nothing(work: Path) -> Iterator[None]:
+    """Takes a work folder away when an error came before there was anything to go on from."""
+    try:
+        yield
+    except Exception:
+        if not any(path.is_dir() for path in work.iterdir()):
+            shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def adapter_parameters(embedder: SentenceTransformer) -> list[nn.Parameter]:
