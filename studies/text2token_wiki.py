@@ -51,6 +51,16 @@ class Preset:
     sizes: Sizes = Sizes()
 
 
+# As chosen for the quickstart on Python docs (docs/results/quickstart_settings_seed0.json); not tuned on these tasks.
+ON_A_CPU = {
+    "data_driven.learning_rate": 2e-4,
+    "model_derived.learning_rate": 1e-4,
+    "variants": "merge",
+    "common": "online",
+    "temperature": 1e-2,
+    "floor": 1e-3,
+}
+
 PRESETS = {
     "paper": Preset(
         settings={
@@ -67,9 +77,7 @@ PRESETS = {
             "model_derived.steps": 20,
             "batch_size": 32,
             "max_length": 96,
-            "learning_rate": 2e-4,
-            "variants": "merge",
-            "common": "online",
+            **ON_A_CPU,
             "embed_length": 128,
         },
         passages=20_000,
@@ -81,9 +89,7 @@ PRESETS = {
             "model_derived.steps": 1,
             "batch_size": 4,
             "max_length": 48,
-            "learning_rate": 2e-4,
-            "variants": "merge",
-            "common": "online",
+            **ON_A_CPU,
             "embed_length": 64,
         },
         passages=200,

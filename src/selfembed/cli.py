@@ -226,7 +226,7 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from selfembed.training import open_work_folder, require_new, run_plan
+    from selfembed.training import require_new, run_plan
 
     if not options.dry_run and not options.out:
         raise InputError("--out: missing; name the folder of the finished embedder, or give --dry-run")
@@ -238,7 +238,6 @@ def run_train(options: argparse.Namespace) -> int:
         print_plan(plan)
         return 0
     try:
-        open_work_folder(plan, options_out(options))
         run_plan(plan, options.out, progress=progress)
     finally:
         progress.close()
