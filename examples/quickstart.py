@@ -20,23 +20,11 @@ from selfembed.backbone import best_dtype
 from selfembed.cli import Bars, aligned_table, quiet_libraries
 from selfembed.provenance import Progress, environment, peak_memory_gib, write_json
 from selfembed.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
+from selfembed.recipes import find_recipe
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after
-# Chosen on seed 0 and other held-out docstrings than those shown (docs/results/quickstart_settings_seed0.json).
-SETTINGS = {
-    "batch_size": 32,
-    "micro_batch_size": 8,
-    "max_length": 80,
-    "variants": "merge",
-    "data_driven.steps": 30,
-    "data_driven.learning_rate": 2e-4,
-    "model_derived.steps": 10,
-    "model_derived.learning_rate": 1e-4,
-    "common": "online",
-    "temperature": 1e-2,
-    "floor": 1e-3,
-}
+RECIPE = "text2token-small"
 TEXTS = [
     "Open a file and return a stream; raise OSError when the file cannot be opened.",
     "Compute the arithmetic mean of a sequence of numbers.",
@@ -108,7 +96,7 @@ def main() -> None:
     before = look(raw, backbone.head(), backbone.tokenizer, held, progress, "before")
     del raw
     try:
-        trained = train("embedded", corpus, out=options.out, settings=SETTINGS, seed=options.seed, progress=progress)
+        trained = train("embedded", corpus, RECIPE, out=options.out, seed=options.seed, progress=progress)
     finally:
         progress.close()
     trained = trained.to("cpu").to(best_dtype("cpu"))
@@ -130,7 +118,7 @@ def main() -> None:
     seconds = time.monotonic() - started
     print(f"\nDone in {seconds / 60:.1f} minutes, peak memory {peak_memory_gib():.1f} GiB. Embedder: {options.out}")
     print(f'Next: .venv/bin/selfembed explain {options.out} "your text"')
-    print("      .venv/bin/selfembed train --corpus YOUR_FOLDER --out my-embedder --dry-run")
+    print(f"      .venv/bin/selfembed train --recipe {RECIPE} --corpus YOUR_FOLDER --out my-embedder --dry-run")
     if options.json:
         views = (("before", before), ("after", after))
         scores = {when: {metric: view[metric] for metric in ("ndcg@10", "mrr@10")} for when, view in views}
@@ -140,7 +128,7 @@ def main() -> None:
             "held_out": len(held),
             "seconds": round(seconds),
             "peak_memory_gib": round(peak_memory_gib(), 2),
-            "settings": SETTINGS,
+            "recipe": find_recipe(RECIPE).to_dict(),
             "environment": environment(),
         }
         write_json(options.json, record)

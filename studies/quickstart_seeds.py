@@ -35,8 +35,8 @@ def main() -> None:
                 command = [sys.executable, str(QUICKSTART), "--seed", str(seed), "--json", str(file)]
                 subprocess.run([*command, "--out", f"{folder}/embedder"], check=True)
         runs.append(json.loads(file.read_text()))
-    if any(run["settings"] != runs[0]["settings"] for run in runs):
-        sys.exit(f"error: the runs in {arguments.out} are of different settings; remove the old ones")
+    if any(run["recipe"] != runs[0]["recipe"] for run in runs):
+        sys.exit(f"error: the runs in {arguments.out} are of different recipes; remove the old ones")
     text = table(runs)
     (arguments.out / "quickstart.md").write_text(text)
     print(text)
@@ -55,7 +55,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         gains = {m: [100 * (run["after"][m] - run["before"][m]) for run in runs] for m in METRICS}
         shown = " | ".join(f"{statistics.fmean(g):+.1f} ± {statistics.stdev(g):.1f}" for g in gains.values())
         lines += [f"| gain, mean ± sd | {shown} | | |"]
-    settings = ", ".join(f"{name} {value}" for name, value in runs[0]["settings"].items())
+    recipe = runs[0]["recipe"]
     where = runs[0]["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     lines += [
@@ -64,7 +64,12 @@ def table(runs: list[dict[str, Any]]) -> str:
         "percent. The held-out docstrings are the same for every seed; the seed decides texts, order, adapter and "
         "dropout.",
         "",
-        f"- settings: {settings}",
+        f"- recipe {recipe['name']}: "
+        + "; ".join(
+            f"{name}, {stage['steps']} steps of {stage['batch_size']} texts of at most {stage['max_length']} tokens, "
+            f"learning rate {stage['learning_rate']:g}"
+            for name, stage in recipe["stages"].items()
+        ),
         f"- {where['processor']}, {where['cores']} cores; {versions}",
     ]
     return "\n".join(lines) + "\n"

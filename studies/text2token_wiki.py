@@ -51,7 +51,7 @@ class Preset:
     sizes: Sizes = Sizes()
 
 
-# As chosen for the quickstart on Python docs (docs/results/quickstart_settings_seed0.json); not tuned on these tasks.
+# Those of recipe text2token-small, chosen on Python docs; not tuned on these tasks.
 ON_A_CPU = {
     "data_driven.learning_rate": 2e-4,
     "model_derived.learning_rate": 1e-4,

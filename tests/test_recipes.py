@@ -129,7 +129,7 @@ def test_stages_by_name():
         choose_stages(recipe, ["third"])
     with pytest.raises(InputError, match="no stage left"):
         choose_stages(recipe, [])
-    with pytest.raises(InputError, match="expected one of text2token, bag-of-tokens"):
+    with pytest.raises(InputError, match="expected one of text2token, text2token-small, bag-of-tokens"):
         find_recipe("text2tokens")
 
 
@@ -137,3 +137,10 @@ def test_plain_values():
     plain = find_recipe("text2token").to_dict()
     assert json.loads(json.dumps(plain)) == plain
     assert plain["stages"]["data_driven"]["objective"]["kind"] == "DataDriven"
+
+
+def test_small_recipe_is_the_papers_with_smaller_numbers():
+    small, paper = find_recipe("text2token-small"), find_recipe("text2token")
+    assert list(small.stages) == list(paper.stages)
+    assert (small.embedder, small.lora) == (paper.embedder, paper.lora)
+    assert all(stage.texts < paper.stages[name].texts / 10 for name, stage in small.stages.items())

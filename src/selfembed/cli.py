@@ -102,7 +102,11 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
         help="cut longer texts (default 100; or none)",
     )
     group.add_argument("--limit", type=int, metavar="N", help="read at most N texts")
-    group.add_argument("--recipe", default="text2token", help="text2token (default) or bag-of-tokens")
+    group.add_argument(
+        "--recipe",
+        default="text2token",
+        help="text2token (default; the paper's numbers), text2token-small (minutes on two CPU cores) or bag-of-tokens",
+    )
 
     group = verb.add_argument_group("numbers of the recipe")
     group.add_argument("--stages", metavar="A,B", help="which stages, in which order (e.g. model_derived,data_driven)")

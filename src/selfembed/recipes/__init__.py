@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from selfembed.errors import InputError
 from selfembed.recipes.stage import Recipe, Stage, choose_stages, override
-from selfembed.recipes.text2token import bag_of_tokens, text2token
+from selfembed.recipes.text2token import bag_of_tokens, text2token, text2token_small
 
-RECIPES = {"text2token": text2token, "bag-of-tokens": bag_of_tokens}
+RECIPES = {"text2token": text2token, "text2token-small": text2token_small, "bag-of-tokens": bag_of_tokens}
 
 __all__ = ["RECIPES", "Recipe", "Stage", "choose_stages", "find_recipe", "override"]
 
