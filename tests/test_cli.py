@@ -147,12 +147,19 @@ def test_train_explain_and_doctor(texts, tmp_path, capsys):
     assert "data_driven: 8 texts, loss" in printed and "model_derived: 8 texts, loss" in printed
     assert SentenceTransformer(out, device="cpu").encode(["Fox."]).shape == (1, 32)
     assert main(["explain", out, SENTENCES[0], "-k", "3", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    (row,) = json.loads(capsys.readouterr().out)["texts"]
     assert row["text"] == SENTENCES[0] and len(row["raw"]) == len(row["trained"]) == 3
     assert row["raw"][0]["probability"] >= row["raw"][1]["probability"]
     assert [token["probability"] for token in row["raw"]] != [token["probability"] for token in row["trained"]]
     assert main(["explain", out, "Fox.", "-k", "3"]) == 0
     assert capsys.readouterr().out.startswith("Fox.\n  raw backbone")
+    assert main(["explain", out, *SENTENCES[:2], "-k", "3"]) == 0
+    assert "Why the embedder finds these two alike" in capsys.readouterr().out
+    assert main(["explain", out, "--corpus", texts, "--sample", "20", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["hit_miss"]["raw"]["texts"] == 20 and found["spectrum"]["trained"]["effective_rank"] > 1
+    assert main(["explain", out]) == 2
+    assert "nothing to explain" in capsys.readouterr().err
     assert main(["doctor", "--model", raw]) == 0
     assert "ready, with causal or bidirectional attention" in capsys.readouterr().out
 

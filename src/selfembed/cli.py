@@ -62,7 +62,13 @@ def parser() -> argparse.ArgumentParser:
         "explain", help="show what an embedding says in words", description="Show aligned tokens, raw and trained."
     )
     verb.add_argument("folder", metavar="DIR", help="embedder that selfembed train has made")
-    verb.add_argument("texts", metavar="TEXT", nargs="+", help="one or more texts")
+    verb.add_argument(
+        "texts", metavar="TEXT", nargs="*", help="one or more texts; of two, also why they are similar or not"
+    )
+    verb.add_argument(
+        "--corpus", nargs="+", metavar="C", help="over texts of a corpus: hits and misses, and the shape of the space"
+    )
+    verb.add_argument("--sample", type=int, default=300, metavar="N", help="texts of the corpus (default 300)")
     verb.add_argument("--model", help="the backbone it was made from, if it has moved")
     verb.add_argument("-k", type=int, default=10, help="tokens shown (default 10)")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -302,31 +308,68 @@ def run_targets(options: argparse.Namespace) -> int:
 
 def run_explain(options: argparse.Namespace) -> int:
     from selfembed.explain.aligned_tokens import aligned_tokens, load_explained
+    from selfembed.explain.similarity import explain_similarity
 
     if options.k < 1:
         raise InputError(f"-k {options.k}: expected at least 1")
-    empty = [text for text in options.texts if not text.strip()]
-    if empty:
+    if not options.texts and not options.corpus:
+        raise InputError("nothing to explain: give one or more texts, or --corpus")
+    if any(not text.strip() for text in options.texts):
         raise InputError("text: empty; expected at least one word")
     explained = load_explained(options.folder, model=options.model)
+    space = explain_corpus(options, explained) if options.corpus else None
     columns = {
         name: aligned_tokens(model, explained.head, explained.tokenizer, options.texts, k=options.k)
         for name, model in (("raw", explained.raw), ("trained", explained.embedder))
+        if options.texts
     }
+    pair = None
+    if len(options.texts) == 2:
+        pair = explain_similarity(explained.embedder, explained.head, explained.tokenizer, *options.texts, k=options.k)
     if options.json:
         rows = [
             {"text": text, **{name: [vars(token) for token in column[i]] for name, column in columns.items()}}
             for i, text in enumerate(options.texts)
         ]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        found: dict[str, Any] = {"texts": rows}
+        if pair is not None:
+            found["similarity"] = pair.to_dict()
+        if space is not None:
+            found |= {name: change.to_dict() for name, change in space.items()}
+        print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     for i, text in enumerate(options.texts):
         print(text if len(text) <= 200 else text[:200] + " ...")
         for line in aligned_table(columns["raw"][i], columns["trained"][i]):
             print(line)
         print()
-    print("* occurs in the text, case and leading space aside")
+    if options.texts:
+        print("* occurs in the text, case and leading space aside")
+    if pair is not None:
+        print("\nWhy the embedder finds these two alike, or not:")
+        print("\n".join(pair.lines()))
+    for change in (space or {}).values():
+        print("\n" + "\n".join(change.lines()))
     return 0
+
+
+def explain_corpus(options: argparse.Namespace, explained: Any) -> dict[str, Any]:
+    """Hits and misses and the shape of the space, raw and trained, over a seeded sample of a corpus."""
+    from selfembed.corpus import Corpus
+    from selfembed.explain.hit_miss import hit_miss_change
+    from selfembed.explain.spectrum import compare_spectra
+    from selfembed.targets.store import choose_texts
+
+    if options.sample < 2:
+        raise InputError(f"--sample {options.sample}: expected at least 2")
+    texts = list(choose_texts(Corpus(options.corpus).texts(), options.sample, seed=0)["text"])
+    progress = Bars()
+    try:
+        hits = hit_miss_change(explained, texts, progress=progress)
+    finally:
+        progress.close()
+    vectors = [model.encode(texts, show_progress_bar=False) for model in (explained.raw, explained.embedder)]
+    return {"hit_miss": hits, "spectrum": compare_spectra(*vectors)}
 
 
 def aligned_table(raw: list[Any], trained: list[Any]) -> list[str]:
