@@ -10,7 +10,8 @@ import sys
 import pytest
 import zstandard
 from datasets import Dataset
-from runs import PROMPT
+from evaluation_data import labelled, pairs, write_jsonl
+from runs import PROMPT, plain_embedder
 from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES, save_tiny
 from transformers import BertConfig
@@ -251,3 +252,31 @@ def test_targets(texts, tiny_backbone_dir, capsys):
     assert [view["stage"] for view in views] == ["data_driven", "model_derived"]
     assert main([*arguments, "--texts", "20", "--recipe", "bag-of-tokens"]) == 0
     assert "== bag_of_tokens ==" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def tiny_embedder_dir(tiny_backbone_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedder")
+    plain_embedder(tiny_backbone_dir)[0].save(str(folder), create_model_card=False)
+    return folder
+
+
+def test_evaluate_on_own_data(tiny_embedder_dir, tmp_path, capsys):
+    sts = write_jsonl(tmp_path / "pairs.jsonl", pairs())
+    texts = write_jsonl(tmp_path / "labelled.jsonl", labelled())
+    arguments = ["evaluate", str(tiny_embedder_dir), "--sts", str(sts), "--clustering", str(texts)]
+    assert main([*arguments, "--self-retrieval", str(texts)]) == 2
+    assert "self" in capsys.readouterr().err.lower()
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "pairs" in shown and "labelled" in shown and "per category" in shown
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {score["name"] for score in found["scores"]} == {"pairs", "labelled"}
+    assert found["settings"]["pooling"] == "lasttoken" and found["average"]["tasks"] > 0
+
+
+def test_evaluate_refuses_unknown_tasks(tiny_embedder_dir, capsys):
+    assert "STSBenchmark" in refused(["evaluate", str(tiny_embedder_dir), "--tasks", "STSBenchmarks"], capsys)
+    assert "MTEB(eng, v2)" in refused(["evaluate", str(tiny_embedder_dir), "--benchmark", "MTEB(eng,v2)"], capsys)
+    assert "nothing" in refused(["evaluate", str(tiny_embedder_dir)], capsys)

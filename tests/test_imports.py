@@ -25,7 +25,7 @@ FLOORS = (
     {"recipes"},
     {"plan"},
     {"export"},
-    {"training", "explain", "preview", "doctor"},
+    {"training", "explain", "preview", "doctor", "evaluate"},
     {"cli"},
     {"__main__"},
 )

@@ -74,6 +74,16 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run_explain)
 
+    verb = verbs.add_parser(
+        "evaluate",
+        help="score an embedder with mteb, or on your own data",
+        description="Score an embedder with mteb's own tasks, from the hub or a local folder, or on your own data.",
+    )
+    verb.add_argument("embedder", metavar="DIR", help="embedder: a folder, or a hub id of sentence-transformers")
+    add_task_options(verb)
+    verb.add_argument("--json", action="store_true", help="print JSON, with all that the scores depend on")
+    verb.set_defaults(run=run_evaluate)
+
     verb = verbs.add_parser("doctor", help="examine a backbone", description="Examine a backbone.")
     verb.add_argument("--model", default="embedded", help="hub id, folder, GGUF file or 'embedded' (default)")
     verb.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
@@ -142,6 +152,35 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     group.add_argument("--tagger", default="auto", help="hanta, or a spaCy pipeline's name or folder")
     group.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
+
+
+def add_task_options(verb: argparse.ArgumentParser) -> None:
+    """On what embedders are scored."""
+    group = verb.add_argument_group("mteb's tasks")
+    group.add_argument("--benchmark", metavar="NAME", help='one of mteb\'s, e.g. "MTEB(eng, v2)"')
+    group.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name; with a benchmark, some of its own")
+    group.add_argument("--data", metavar="FOLDER", help="local data, a sub-folder a task (default: from the hub)")
+
+    group = verb.add_argument_group("your own data (jsonl, json, csv, tsv, parquet)")
+    for name, meaning in (
+        ("sts", "text1, text2, score"),
+        ("pairs", "text1, text2, label (1: they mean the same)"),
+        ("classification", "text, label"),
+        ("clustering", "text, label"),
+        ("reranking", "query, positive, negative"),
+    ):
+        group.add_argument(f"--{name}", action="append", default=[], metavar="FILE", help=f"columns {meaning}")
+    group.add_argument(
+        "--retrieval", action="append", default=[], metavar="FOLDER", help="corpus, queries and qrels, as in BEIR"
+    )
+    group.add_argument(
+        "--self-retrieval", nargs="+", metavar="C", help="no labels: first sentence finds the rest, in a corpus"
+    )
+
+    group = verb.add_argument_group("how to run")
+    group.add_argument("--batch-size", type=int, default=32, metavar="N", help="texts per forward pass (default 32)")
+    group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
+    group.add_argument("--no-cache", action="store_true", help="encode everything anew, keep no vectors")
 
 
 def positive_or_none(value: str) -> int | None:
@@ -381,6 +420,56 @@ def aligned_table(raw: list[Any], trained: list[Any]) -> list[str]:
         ]
         lines.append(f"  {cells[0]:<32}{cells[1]:<32}".rstrip())
     return lines
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from selfembed.evaluate.scores import evaluate
+
+    progress = Bars()
+    try:
+        scores = evaluate(options.embedder, progress=progress, **task_choice(options))
+    finally:
+        progress.close()
+    if options.json:
+        print(json.dumps(scores.to_dict(), indent=2, ensure_ascii=False))
+        return 0
+    settings = scores.settings
+    print(
+        f"{scores.embedder}: pooling {settings['pooling']}, {settings['attention']}, at most {settings['max_length']} "
+        f"tokens, {settings['dtype']} on {settings['device']}, batch {settings['batch_size']}"
+    )
+    print("\n".join(scores.lines()))
+    return 0
+
+
+def task_choice(options: argparse.Namespace) -> dict[str, Any]:
+    """What a command line says of tasks, as `evaluate` takes it."""
+    from selfembed.corpus import Corpus
+    from selfembed.evaluate import own_data
+
+    own = [
+        make(path)
+        for make, paths in (
+            (own_data.sts_task, options.sts),
+            (own_data.pair_task, options.pairs),
+            (own_data.classification_task, options.classification),
+            (own_data.clustering_task, options.clustering),
+            (own_data.reranking_task, options.reranking),
+            (own_data.retrieval_task, options.retrieval),
+        )
+        for path in paths
+    ]
+    if options.self_retrieval:
+        own.append(own_data.self_retrieval_task(Corpus(options.self_retrieval)))
+    return {
+        "benchmark": options.benchmark,
+        "tasks": options.tasks,
+        "data": options.data,
+        "own": own,
+        "batch_size": options.batch_size,
+        "device": options.device,
+        "cache": not options.no_cache,
+    }
 
 
 def run_doctor(options: argparse.Namespace) -> int:

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from evaluation_data import labelled, pairs, retrieval_folder, write_jsonl, write_parquet
+from tiny import SENTENCES
+
+from selfembed.corpus import Corpus
+from selfembed.errors import InputError
+from selfembed.evaluate.own_data import (
+    classification_task,
+    clustering_task,
+    first_and_rest,
+    folder_task,
+    pair_task,
+    reranking_task,
+    retrieval_task,
+    self_retrieval_task,
+    sts_task,
+)
+
+
+def write_csv(file: Path, rows: list[dict]) -> Path:
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def test_the_same_pairs_from_any_kind_of_file(tmp_path: Path) -> None:
+    rows = pairs()
+    tasks = [
+        sts_task(write_jsonl(tmp_path / "mine.jsonl", rows)),
+        sts_task(write_csv(tmp_path / "mine.csv", pairs("text1", "text2"))),
+        sts_task(write_parquet(tmp_path / "mine.parquet", rows)),
+    ]
+    for task in tasks:
+        assert task.metadata.name == "mine" and task.data_loaded
+        assert task.dataset["test"].to_list() == rows
+        assert task.metadata.revision == tasks[0].metadata.revision  # of the content
+    assert sts_task(write_jsonl(tmp_path / "other.jsonl", rows[:9])).metadata.revision != tasks[0].metadata.revision
+
+
+def test_labelled_texts_are_halved_label_by_label(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "topics.jsonl", [*labelled(), labelled()[0]])
+    data = classification_task(file).dataset
+    train, test = (list(zip(data[split]["text"], data[split]["label"], strict=True)) for split in ("train", "test"))
+    assert len(train) == len(test) == 20 and not set(train) & set(test)
+    assert [label for _, label in train].count(0) == 10
+    assert classification_task(file).dataset["train"].to_dict() == data["train"].to_dict()
+
+
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", labelled()[::2])
+    write_jsonl(tmp_path / "test.jsonl", labelled()[1::2])
+    assert classification_task(tmp_path).dataset["test"].to_list() == [
+        row | {"label": int(row["label"] == "unknown")} for row in labelled()[1::2]
+    ]
+
+
+def test_judged_queries_find_their_documents(tmp_path: Path) -> None:
+    split = retrieval_task(retrieval_folder(tmp_path)).dataset["default"]["test"]
+    assert len(split["corpus"]) == 20 and len(split["queries"]) == 10
+    assert split["relevant_docs"]["q3"] == {"d3": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "rest"),
+    [
+        ("The end is near. It will rain.", "The end is near.", "It will rain."),
+        ("About locks\nA lock is held. It waits.", "About locks", "A lock is held. It waits."),
+        ('He said "no!" Then he left.', 'He said "no!"', "Then he left."),
+        ("Version 2.5 is out now", "Version 2.5 is out now", ""),
+        ("See e.g. the manual. Then go.", "See e.g. the manual.", "Then go."),
+    ],
+)
+def test_a_text_is_its_first_sentence_and_the_rest(text: str, first: str, rest: str) -> None:
+    found, remaining = first_and_rest(text)
+    assert (found.rstrip('"'), remaining) == (first.rstrip('"'), rest)
+
+
+def test_a_corpus_searches_itself() -> None:
+    texts = [f"{SENTENCES[i]} {SENTENCES[i + 20]} {SENTENCES[i + 40]}" for i in range(20)]
+    corpus = Corpus(iter([*texts, texts[0], "Too short. For this."]))
+    split = self_retrieval_task(corpus, queries=5).dataset["default"]["test"]
+    assert len(split["corpus"]) == 20 and len(split["queries"]) == 5
+    by_id = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
+    for query, text in zip(split["queries"]["id"], split["queries"]["text"], strict=True):
+        (document,) = split["relevant_docs"][query]
+        assert f"{text} {by_id[document]}" in texts
+    again = self_retrieval_task(corpus, queries=5).dataset["default"]["test"]
+    assert again["queries"]["text"] == split["queries"]["text"]
+    with pytest.raises(InputError, match="0 of 2 texts have a first sentence"):
+        self_retrieval_task(["Short.", "Very short."])
+
+
+def test_a_folder_is_what_its_columns_say(tmp_path: Path) -> None:
+    ranked = [{"query": SENTENCES[0], "positive": SENTENCES[1:3], "negative": SENTENCES[3:6]}]
+    judged = [
+        {"sentence1": row["sentence1"], "sentence2": row["sentence2"], "labels": i % 2}
+        for i, row in enumerate(pairs())
+    ]
+    clusters = [{"text": row["text"], "label": row["label"]} for row in labelled()]
+    kinds = {"Reranking": ranked, "PairClassification": judged, "STS": pairs(), "Clustering": clusters}
+    for kind, rows in kinds.items():
+        write_parquet(tmp_path / kind / "test.parquet", rows)
+        assert folder_task(tmp_path / kind).metadata.type == kind
+    write_parquet(tmp_path / "Clustering" / "train.parquet", clusters)
+    assert folder_task(tmp_path / "Clustering").metadata.type == "Classification"
+    assert folder_task(retrieval_folder(tmp_path / "Retrieval")).metadata.type == "Retrieval"
+    write_parquet(tmp_path / "Odd" / "test.parquet", [{"a": 1}])
+    with pytest.raises(InputError, match="columns 'a' fit no kind of task; expected text1"):
+        folder_task(tmp_path / "Odd")
+
+
+PAIR, LABELLED = {"text1": "a b", "text2": "c d"}, {"text": "a b"}
+
+
+@pytest.mark.parametrize(
+    ("build", "rows", "message"),
+    [
+        (sts_task, [PAIR], r"no column 'score' among 'text1', 'text2'; expected 'text1', 'text2', 'score': rename"),
+        (sts_task, [PAIR | {"score": "high"}], r"row 1 has 'high' where a number should be"),
+        (sts_task, [PAIR | {"score": 1}, PAIR | {"score": 1}], r"every score is 1; expected scores that differ"),
+        (sts_task, [PAIR | {"text2": " ", "score": 1}], r"row 1 has ' ' as 'sentence2'; expected a text"),
+        (sts_task, [], r"has no rows"),
+        (sts_task, [["a", "b", 1]], r"row 1 is a list; expected an object"),
+        (pair_task, [PAIR | {"label": 2}], r"labels \[2\]; expected both 0 and 1"),
+        (classification_task, [LABELLED | {"label": "x"}], r"the label 'x' has one text; expected two"),
+        (classification_task, [LABELLED | {"label": None}], r"row 1 has the label None"),
+        (clustering_task, [LABELLED | {"label": "x"}], r"only the label 'x'; expected two"),
+        (reranking_task, [{"query": "a", "positive": "b", "negative": "c"}], r"no query has both positive and neg"),
+    ],
+)
+def test_bad_files_are_one_line(build, rows: list, message: str, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "bad.jsonl", rows)
+    with pytest.raises(InputError, match=message) as caught:
+        build(file)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_bad_places(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        sts_task(tmp_path / "absent.csv")
+    with pytest.raises(InputError, match="give one of .parquet"):
+        sts_task(tmp_path / "pairs.txt")
+    (tmp_path / "broken.jsonl").write_text('{"text1": ')
+    with pytest.raises(InputError, match="cannot be read as jsonl"):
+        sts_task(tmp_path / "broken.jsonl")
+    (tmp_path / "broken.csv").write_text("text1,text2,score\nyes, no, perhaps,1\n")
+    with pytest.raises(InputError, match="row 1 has not as many fields as the header"):
+        sts_task(tmp_path / "broken.csv")
+    folder = retrieval_folder(tmp_path / "beir")
+    (folder / "queries.jsonl").unlink()
+    with pytest.raises(InputError, match="has no file 'queries'"):
+        retrieval_task(folder)
+    write_jsonl(folder / "queries.jsonl", [{"_id": "other", "text": "a"}])
+    with pytest.raises(InputError, match="no query has a relevant document"):
+        retrieval_task(folder)
