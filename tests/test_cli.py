@@ -276,6 +276,18 @@ def test_evaluate_on_own_data(tiny_embedder_dir, tmp_path, capsys):
     assert found["settings"]["pooling"] == "lasttoken" and found["average"]["tasks"] > 0
 
 
+def test_compare(tiny_embedder_dir, tmp_path_factory, tmp_path, capsys):
+    other = tmp_path_factory.mktemp("embedder")
+    plain_embedder(save_tiny("llama", tmp_path / "raw", seed=5))[0].save(str(other), create_model_card=False)
+    sts = write_jsonl(tmp_path / "pairs.jsonl", pairs())
+    arguments = ["compare", str(tiny_embedder_dir), str(other), "--sts", str(sts), "--resamples", "100"]
+    assert main(arguments) == 0
+    assert "pairs" in capsys.readouterr().out
+    for form, start in (("--markdown", "#"), ("--html", "<!doctype html>"), ("--json", "{")):
+        assert main([*arguments, form]) == 0
+        assert capsys.readouterr().out.lower().startswith(start), form
+
+
 def test_evaluate_refuses_unknown_tasks(tiny_embedder_dir, capsys):
     assert "STSBenchmark" in refused(["evaluate", str(tiny_embedder_dir), "--tasks", "STSBenchmarks"], capsys)
     assert "MTEB(eng, v2)" in refused(["evaluate", str(tiny_embedder_dir), "--benchmark", "MTEB(eng,v2)"], capsys)

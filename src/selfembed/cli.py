@@ -84,6 +84,23 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="print JSON, with all that the scores depend on")
     verb.set_defaults(run=run_evaluate)
 
+    verb = verbs.add_parser(
+        "compare",
+        help="embedders side by side, with bootstrap intervals",
+        description="Score embedders on the same tasks, side by side. The first is what the others are held against; "
+        "runs that differ in their seed alone are one column.",
+    )
+    verb.add_argument(
+        "embedders", metavar="A", nargs="+", help="folders, hub ids, or what evaluate --json printed, as *.json"
+    )
+    add_task_options(verb)
+    verb.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default 1000)")
+    form = verb.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
+    form.add_argument("--html", action="store_true", help="print one self-contained HTML page")
+    verb.set_defaults(run=run_compare)
+
     verb = verbs.add_parser("doctor", help="examine a backbone", description="Examine a backbone.")
     verb.add_argument("--model", default="embedded", help="hub id, folder, GGUF file or 'embedded' (default)")
     verb.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
@@ -439,6 +456,25 @@ def run_evaluate(options: argparse.Namespace) -> int:
         f"tokens, {settings['dtype']} on {settings['device']}, batch {settings['batch_size']}"
     )
     print("\n".join(scores.lines()))
+    return 0
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    from selfembed.evaluate.compare import compare
+
+    progress = Bars()
+    try:
+        found = compare(options.embedders, resamples=options.resamples, progress=progress, **task_choice(options))
+    finally:
+        progress.close()
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    elif options.markdown:
+        print(found.markdown())
+    elif options.html:
+        print(found.html())
+    else:
+        print("\n".join(found.lines()))
     return 0
 
 

@@ -90,6 +90,7 @@ class CachedEncoder:
         encoded: texts that were really encoded.
         seconds: wall seconds that took.
         prompts: the prompts that were put before texts ("" for none).
+        texts_hash: over the texts that mteb asked for.
     """
 
     def __init__(
@@ -125,6 +126,12 @@ class CachedEncoder:
         """Sets the counters to zero."""
         self.asked, self.encoded, self.seconds = 0, 0, 0.0
         self.prompts: set[str] = set()
+        self._texts_sum = 0
+
+    @property
+    def texts_hash(self) -> str:
+        """64 hex digits over the texts asked for since the last `reset`, in any order, without prompts."""
+        return f"{self._texts_sum:064x}"
 
     def encode(
         self,
@@ -159,6 +166,9 @@ class CachedEncoder:
         route = prompt_type.value if self._routed and prompt_type else ""
         self.asked += len(texts)
         self.prompts.add(prompt)
+        for text in texts:
+            digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+            self._texts_sum = (self._texts_sum + int.from_bytes(digest, "big")) % 2**256  # a sum has no order
         settings = {key: value for key, value in settings.items() if key not in _PLAIN}
         keys = [text_key(prompt, route, text) for text in texts]
         store = self._store(settings) if self.cache else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import logging
 import math
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,10 +24,14 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from selfembed.attention import probe_attention
 from selfembed.errors import InputError
 from selfembed.evaluate.encoder import CachedEncoder
+from selfembed.evaluate.items import Items, task_items
 from selfembed.evaluate.tasks import ChosenTask, choose_tasks
-from selfembed.provenance import Progress, environment, silent
+from selfembed.export import RECORD
+from selfembed.provenance import Progress, content_hash, environment, silent, writing
 
 _PACKAGES = ("mteb", "scikit-learn", "scipy")  # that scores depend on, beyond those of every record
+# of a training run's record, what makes two runs differ in nothing but the seed
+_PLAN = ("model_fingerprint", "corpus_fingerprint", "recipe", "dtype", "device", "tagger")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,9 @@ class TaskScore:
         texts: that the task asked for, with repetitions.
         texts_encoded: that were encoded; the others were known.
         texts_per_second: of those encoded; None if all were known.
+        texts_hash: content hash of the texts in any order: the same for the same data.
+        items: per-item results, of each split and language; for intervals (`compare`).
+        no_items: why there are none.
     """
 
     name: str
@@ -70,6 +79,32 @@ class TaskScore:
     texts: int = 0
     texts_encoded: int = 0
     texts_per_second: float | None = None
+    texts_hash: str | None = None
+    items: tuple[Items, ...] = field(default=(), repr=False, compare=False)
+    no_items: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as JSON takes it."""
+        plain = dataclasses.asdict(dataclasses.replace(self, items=()))
+        return plain | {"items": [items.to_dict() for items in self.items]}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> TaskScore:
+        """Back from `to_dict`.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it is not what `to_dict` gives.
+        """
+        plain = dict(record)
+        plain["items"] = tuple(Items.from_dict(items) for items in plain.get("items", ()))
+        for name in ("splits", "languages", "prompts"):
+            plain[name] = tuple(map(str, plain.get(name, ())))
+        for name in ("name", "category", "metric"):
+            plain[name] = str(plain[name])
+        score = plain["score"]
+        if score is not None and not (isinstance(score, int | float) and math.isfinite(score)):
+            raise ValueError(f"the score of {plain['name']} is no number")
+        return cls(**plain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +175,30 @@ class Scores:
             "embedder_hash": self.embedder_hash,
             "benchmark": self.benchmark,
             "average": dataclasses.asdict(self.average) if self.average else None,
-            "scores": [dataclasses.asdict(score) for score in self.scores],
+            "scores": [score.to_dict() for score in self.scores],
             "settings": self.settings,
         }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Scores:
+        """Back from `to_dict`.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it is not what `to_dict` gives.
+        """
+        benchmark, settings = record["benchmark"], dict(record["settings"])
+        if benchmark is not None:
+            settings["benchmark_tasks"] = int(settings["benchmark_tasks"])
+        if settings.get("run") is not None:
+            settings["run"] = {name: settings["run"][name] for name in ("recipe", "seed", "plan")}
+        settings["environment"] = dict(settings.get("environment") or {})
+        return cls(
+            embedder=str(record["embedder"]),
+            embedder_hash=str(record["embedder_hash"]),
+            benchmark=None if benchmark is None else str(benchmark),
+            scores=[TaskScore.from_dict(score) for score in record["scores"]],
+            settings=settings,
+        )
 
     def lines(self) -> list[str]:
         """A table for the screen: tasks by category, then what was not run, then the averages."""
@@ -206,6 +262,8 @@ def evaluate(
     named = name or _name(embedder)
     encoder = CachedEncoder(model, name=named, cache=cache, progress=progress)
     settings = embedder_settings(model) | {"batch_size": batch_size, "cache": cache}
+    if (run := training_run(embedder)) is not None:
+        settings["run"] = run
     if benchmark is not None:
         settings["benchmark_tasks"] = len(mteb.get_benchmark(benchmark).tasks)
     scores = [run_task(encoder, task, batch_size=batch_size, benchmark=benchmark) for task in chosen]
@@ -251,15 +309,19 @@ def run_task(
                 return TaskScore(
                     score=None, reason=f"its data could not be loaded ({reason})", **about | {"data": "none"}
                 )
-        # No cache of mteb's: it files results under a task's name, whatever data they were computed on.
-        result = mteb.evaluate(
-            encoder,
-            task,
-            cache=None,
-            co2_tracker=False,
-            show_progress_bar=False,
-            encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
-        ).task_results[0]
+        with tempfile.TemporaryDirectory(prefix="selfembed-") as folder, writing(Path(folder)):
+            named_like_file = Path(task.prediction_file_name).name == task.prediction_file_name
+            # No cache of mteb's: it files results under a task's name, whatever data they were computed on.
+            result = mteb.evaluate(
+                encoder,
+                task,
+                cache=None,
+                co2_tracker=False,
+                show_progress_bar=False,
+                encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
+                prediction_folder=Path(folder) if named_like_file else None,
+            ).task_results[0]
+            items = task_items(task, result.scores, Path(folder))
         if chosen.data == "hub" and task.data_loaded:
             task.unload_data()
     return TaskScore(
@@ -273,8 +335,26 @@ def run_task(
         texts=encoder.asked,
         texts_encoded=encoder.encoded,
         texts_per_second=round(encoder.encoded / max(encoder.seconds, 1e-9), 1) if encoder.encoded else None,
+        texts_hash=encoder.texts_hash,
+        items=() if isinstance(items, str) else items,
+        no_items=items if isinstance(items, str) else None,
         **about,
     )
+
+
+def training_run(embedder: str | Path | SentenceTransformer) -> dict[str, Any] | None:
+    """Which training run made a folder: the recipe, its seed, and the content hash of its plan apart from the seed.
+
+    None for what `selfembed.train` has not made.
+    """
+    if isinstance(embedder, SentenceTransformer):
+        return None
+    try:
+        record = json.loads((Path(embedder) / RECORD).read_text(encoding="utf-8"))
+        plan = {name: record[name] for name in _PLAN}
+        return {"recipe": str(record["recipe"]["name"]), "seed": record["seed"], "plan": content_hash(plan)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def load_embedder(embedder: str | Path, *, device: str | None = None) -> SentenceTransformer:
@@ -283,12 +363,7 @@ def load_embedder(embedder: str | Path, *, device: str | None = None) -> Sentenc
     Raises:
         InputError: there is no embedder.
     """
-    folder = Path(embedder)
-    if folder.is_dir() and not (folder / "modules.json").is_file():
-        raise InputError(
-            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
-            "sentence-transformers has saved"
-        )
+    require_embedder(embedder)
     try:
         return SentenceTransformer(str(embedder), device=device)
     except (OSError, ValueError) as error:
@@ -296,6 +371,20 @@ def load_embedder(embedder: str | Path, *, device: str | None = None) -> Sentenc
         raise InputError(
             f"embedder {embedder}: cannot be loaded ({reason}); expected a folder or hub id of sentence-transformers"
         ) from error
+
+
+def require_embedder(embedder: str | Path) -> None:
+    """Refuses a folder that is no embedder, without loading anything.
+
+    Raises:
+        InputError: it has no ``modules.json``.
+    """
+    folder = Path(embedder)
+    if folder.is_dir() and not (folder / "modules.json").is_file():
+        raise InputError(
+            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
+            "sentence-transformers has saved"
+        )
 
 
 def embedder_settings(embedder: SentenceTransformer) -> dict[str, Any]:
