@@ -1,6 +1,7 @@
 """A training step in forward passes of the same batch: stage I (stored targets) and stage II (targets in the step).
 
-The forward pass is the raw backbone's, in eval mode and without gradient. Prints one JSON object a line; exit status 1
+The forward pass is the raw backbone's as sentence-transformers runs it, in eval mode and without gradient; the steps
+are set up as in training. Prints one JSON object a line; exit status 1
 when a ratio is over its limit.
 """
 
@@ -17,13 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from selfembed.backbone import EMBEDDED, Lora, best_dtype, load_backbone, lora_config, raw_backbone
+from selfembed.backbone import EMBEDDED, Lora, best_dtype, load_backbone
 from selfembed.embedder import EmbedderConfig, build_embedder
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.provenance import environment
 from selfembed.targets.model_derived import ModelDerived
 from selfembed.targets.token_target import TokenTargets
-from selfembed.training import adapter_parameters
+from selfembed.training import adapter_parameters, add_trainable_adapter, train_fast_on_cpu
 
 LIMITS = {"stage I": 2.5, "stage II": 3.5}
 TARGET_TOKENS = 40  # of a data-driven target, about what a passage of 100 words has
@@ -64,9 +65,11 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], None]
     embedder = build_embedder(
         backbone, EmbedderConfig(), max_length=arguments.tokens, dtype=dtype, device=arguments.device
     )
-    embedder.add_adapter(lora_config(embedder.transformers_model, Lora()))
-    for parameter in adapter_parameters(embedder):
-        parameter.data = parameter.data.float()
+    add_trainable_adapter(embedder, Lora())
+    train_fast_on_cpu(embedder, arguments.device, arguments.tokens)
+    raw = build_embedder(
+        backbone, EmbedderConfig(), max_length=arguments.tokens, dtype=dtype, device=arguments.device
+    )
     head = backbone.head().to(arguments.device)
     # Each text is longer than the batch is wide, so that all are cut to the same length.
     texts = [f"Text {i} of the batch: " + "the harbour of the old town " * 200 for i in range(arguments.batch_size)]
@@ -84,8 +87,8 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], None]
     optimizer = torch.optim.AdamW(adapter_parameters(embedder), lr=3e-5)
 
     def forward() -> None:
-        with raw_backbone(embedder):
-            embedder(dict(features))
+        with torch.no_grad():
+            raw(dict(features))
 
     def step(loss: nn.Module) -> None:
         embedder.train()

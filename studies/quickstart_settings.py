@@ -20,7 +20,6 @@ import quickstart
 from transformers import set_seed
 
 from selfembed.attention import require_attention
-from selfembed.backbone import lora_config
 from selfembed.cli import quiet_libraries
 from selfembed.corpus import Corpus
 from selfembed.embedder import build_embedder
@@ -28,7 +27,7 @@ from selfembed.errors import InputError
 from selfembed.plan import make_plan
 from selfembed.provenance import environment, write_json
 from selfembed.python_docs import docstring_pairs, python_docs, split_pairs
-from selfembed.training import adapter_parameters, load_adapter, run_stage
+from selfembed.training import add_trainable_adapter, load_adapter, run_stage
 
 SPLIT = 1  # the quickstart shows split 0
 COMMON = {"batch_size": 32, "micro_batch_size": 8, "max_length": 80, "variants": "merge", "common": "online"}
@@ -126,9 +125,7 @@ class Pilots:
             self.plan.backbone, self.plan.recipe.embedder, dtype=self.plan.dtype, device="cpu", max_length=512
         )
         if adapter:
-            embedder.add_adapter(lora_config(embedder.transformers_model, self.plan.recipe.lora))
-            for parameter in adapter_parameters(embedder):
-                parameter.data = parameter.data.float()
+            add_trainable_adapter(embedder, self.plan.recipe.lora)
         require_attention(embedder.transformers_model, self.plan.recipe.embedder.attention)
         return embedder.eval()
 

@@ -137,9 +137,9 @@ class Estimate:
         return sum(stage.seconds for stage in self.stages)
 
 
-# A training step in forward passes of the same batch, and words tagged a second: single readings on one machine.
-_STEP_FORWARDS = 2.3
-_TARGET_WORDS_PER_SECOND = 50_000
+# A training step in forward passes of the same batch, and words a second and core: docs/results/benchmarks.jsonl.
+_STEP_FORWARDS = 2.5
+_TARGET_WORDS_PER_SECOND = 30_000
 
 
 def estimate(plan: Plan) -> Estimate:
