@@ -283,7 +283,7 @@ def test_compare(tiny_embedder_dir, tmp_path_factory, tmp_path, capsys):
     arguments = ["compare", str(tiny_embedder_dir), str(other), "--sts", str(sts), "--resamples", "100"]
     assert main(arguments) == 0
     assert "pairs" in capsys.readouterr().out
-    for form, start in (("--markdown", "#"), ("--html", "<!doctype html>"), ("--json", "{")):
+    for form, start in (("--markdown", "| task"), ("--html", "<!doctype html>"), ("--json", "{")):
         assert main([*arguments, form]) == 0
         assert capsys.readouterr().out.lower().startswith(start), form
 

@@ -9,7 +9,7 @@ import pytest
 from selfembed import python_docs as module
 from selfembed.corpus import Corpus
 from selfembed.errors import InputError
-from selfembed.python_docs import DocstringPair, docstring_pairs, python_docs, split_pairs
+from selfembed.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
 
 
 def test_python_docs() -> None:
@@ -69,9 +69,11 @@ def test_stdlib_is_parsed_not_imported(tmp_path: Path, monkeypatch: pytest.Monke
         "raise SystemExit\nif 1:\n class A:\n  async def f(self):\n   'It is the one that is found in the class.'\n"
     )
     monkeypatch.setattr(module.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
-    monkeypatch.setattr(module, "_topics", list)
+    monkeypatch.setattr(module, "_topics", lambda: {"lambda": ["Small anonymous functions."]})
     module._docstrings.cache_clear()
     try:
+        assert help_pages(words=3) == {"good": "Say what this", "topic: lambda": "Small anonymous functions."}
+        monkeypatch.setattr(module, "_topics", dict)
         assert list(python_docs()) == [
             long,
             "See a.B and this of that for what it is in:",

@@ -138,7 +138,7 @@ def run_plan(
             embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
             after_stage(stages[-1], embedder)
             texts_used += stage.texts
-        require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
+        require_sound(embedder, plan)
         progress("saving", 0, 1)
         record = {**plan.to_dict(), "stages": stages, "environment": environment()}
         record["peak_memory_gib"] = round(peak_memory_gib(), 2)
@@ -194,6 +194,22 @@ def nothing_left_of_nothing(work: Path) -> Iterator[None]:
         if not any(path.is_dir() for path in work.iterdir()):
             shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def require_sound(embedder: SentenceTransformer, plan: Plan) -> None:
+    """The leak probe once more, on the trained model.
+
+    Raises:
+        InputError: it fails, though the raw backbone passed it: training has broken the model.
+    """
+    try:
+        require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
+    except InputError as error:
+        rates = ", ".join(f"{stage.learning_rate:g}" for stage in plan.recipe.stages.values())
+        raise InputError(
+            f"training has diverged: its tokens no longer see each other as the raw backbone's do ({error}); "
+            f"lower the learning rate, now {rates}"
+        ) from error
 
 
 def add_trainable_adapter(embedder: SentenceTransformer, lora: Lora) -> None:
