@@ -80,9 +80,10 @@ def build_embedder(
     embedder = SentenceTransformer(modules=[transformer, stock_pooling(transformer, config)], device=device)
     embedder.max_seq_length = fitting_length(backbone, config, max_length)
     embedder.eval()
+    # Probed as loaded, which is how a saved folder of it comes back; one probe where all is well.
     as_saved = probe_attention(transformer.model).verdict
-    require_attention(transformer.model, config.attention)
     if as_saved != config.attention:
+        require_attention(transformer.model, config.attention)
         raise InputError(
             f"model {backbone.name}: {backbone.config.model_type} is {config.attention} only while it is in memory; a "
             f"saved folder of it comes back {as_saved}; use --attention causal or another backbone"

@@ -220,7 +220,7 @@ def add_trainable_adapter(embedder: SentenceTransformer, lora: Lora) -> None:
 
 
 def train_fast_on_cpu(embedder: SentenceTransformer, device: str, max_length: int) -> None:
-    """What makes a step on a CPU a quarter faster and changes nothing but rounding (benchmarks/training_step.py).
+    """What makes a step on a CPU faster and changes nothing but rounding (docs/log.md).
 
     The backward pass of the fused attention kernel takes longer there than that of plain matrix products, which need
     memory by the square of the length; and the allocator gives a step's memory back to the system only to ask for it
