@@ -15,7 +15,7 @@ import selfembed
 SOURCE = Path(selfembed.__file__).parent
 # From the ground up; a room imports from lower floors only, never from its own floor's other rooms.
 FLOORS = (
-    {"errors"},
+    {"errors", "dropout"},
     {"provenance"},
     {"python_docs", "attention", "prompt"},
     {"corpus"},

@@ -27,6 +27,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from selfembed.attention import require_attention
 from selfembed.backbone import EMBEDDED, LMHead, Lora, lora_config
+from selfembed.dropout import draw_dropout_quickly
 from selfembed.embedder import build_embedder, fitting_length
 from selfembed.errors import InputError
 from selfembed.export import export_embedder
@@ -223,11 +224,12 @@ def train_fast_on_cpu(embedder: SentenceTransformer, device: str, max_length: in
     """What makes a step on a CPU faster and changes nothing but rounding (docs/log.md).
 
     The backward pass of the fused attention kernel takes longer there than that of plain matrix products, which need
-    memory by the square of the length; and the allocator gives a step's memory back to the system only to ask for it
-    again.
+    memory by the square of the length; torch's dropout draws its numbers one by one; and the allocator gives a step's
+    memory back to the system only to ask for it again.
     """
     if device != "cpu":
         return
+    draw_dropout_quickly(embedder)
     if max_length <= _EAGER_LENGTH:
         embedder.transformers_model.set_attn_implementation("eager")
     if sys.platform == "linux":
