@@ -67,9 +67,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], None]
     )
     add_trainable_adapter(embedder, Lora())
     train_fast_on_cpu(embedder, arguments.device, arguments.tokens)
-    raw = build_embedder(
-        backbone, EmbedderConfig(), max_length=arguments.tokens, dtype=dtype, device=arguments.device
-    )
+    raw = build_embedder(backbone, EmbedderConfig(), max_length=arguments.tokens, dtype=dtype, device=arguments.device)
     head = backbone.head().to(arguments.device)
     # Each text is longer than the batch is wide, so that all are cut to the same length.
     texts = [f"Text {i} of the batch: " + "the harbour of the old town " * 200 for i in range(arguments.batch_size)]

@@ -1,4 +1,4 @@
-"""The loss: sparse KL against torch's dense one, the batch mean, targets in the step, divergence."""
+"""The losses: the batch mean, targets in the step, divergence."""
 
 from __future__ import annotations
 
@@ -11,50 +11,10 @@ from torch.nn.functional import kl_div
 
 from selfembed.backbone import raw_backbone
 from selfembed.errors import InputError
-from selfembed.losses.divergence import sparse_kl
+from selfembed.losses import divergence
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.targets.model_derived import CommonDistribution, ModelDerived
 from selfembed.targets.token_target import TokenTargets
-
-V = 50
-
-
-def sparse_batch(rest: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """ids_BK, weights_BK, rest_B and the same as dense_BV; the second row is padded with the id of a real token."""
-    ids_BK = torch.tensor([[3, 7, 49], [0, 5, 0], [11, 0, 0]])
-    weights_BK = torch.tensor([[0.5, 0.3, 0.2], [0.25, 0.75, 0.0], [1.0, 0.0, 0.0]]) * (1 - rest)
-    rest_B = torch.full((3,), rest)
-    dense_BV = torch.zeros(3, V)
-    for b in range(3):
-        for token, weight in zip(ids_BK[b].tolist(), weights_BK[b].tolist(), strict=True):
-            dense_BV[b, token] += weight
-        outside = dense_BV[b] == 0
-        dense_BV[b, outside] = rest / outside.sum()
-    return ids_BK, weights_BK, rest_B, dense_BV
-
-
-@pytest.mark.parametrize("rest", [0.0, 0.4])
-def test_sparse_kl_equals_the_dense_one_and_its_gradient(rest):
-    ids_BK, weights_BK, rest_B, dense_BV = sparse_batch(rest)
-    logits_BV = (torch.randn(3, V, generator=torch.Generator().manual_seed(0)) * 5).requires_grad_()
-    ours_B = sparse_kl(logits_BV, ids_BK, weights_BK, rest_B)
-    expected_B = kl_div(logits_BV.log_softmax(-1), dense_BV, reduction="none").sum(-1)
-    torch.testing.assert_close(ours_B, expected_B, atol=1e-5, rtol=1e-5)
-    (gradient_BV,) = torch.autograd.grad(ours_B.sum(), logits_BV)
-    torch.testing.assert_close(gradient_BV, logits_BV.softmax(-1).detach() - dense_BV, atol=1e-6, rtol=1e-5)
-
-
-def test_sparse_kl_without_rest_is_rest_zero():
-    ids_BK, weights_BK, rest_B, _ = sparse_batch(0.0)
-    logits_BV = torch.randn(3, V, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(sparse_kl(logits_BV, ids_BK, weights_BK), sparse_kl(logits_BV, ids_BK, weights_BK, rest_B))
-
-
-def test_sparse_kl_of_itself_is_zero_and_of_low_precision_is_float32():
-    logits_1V = torch.randn(1, V, generator=torch.Generator().manual_seed(2))
-    weights_1V, ids_1V = logits_1V.softmax(-1).sort(-1, descending=True)
-    assert abs(sparse_kl(logits_1V, ids_1V, weights_1V).item()) < 1e-6
-    assert sparse_kl(logits_1V.bfloat16(), ids_1V, weights_1V).dtype == torch.float32
 
 
 def features_of(embedder, texts) -> list[dict[str, torch.Tensor]]:
@@ -121,11 +81,25 @@ def test_online_targets_come_from_the_raw_backbone_and_the_batches_seen(tiny_bac
         log_q_BV = head(raw.encode(texts, convert_to_tensor=True)).log_softmax(-1)
         common.add(log_q_BV)
         ids_BK, weights_BK = options.distribution(log_q_BV, common.log_V)
-        logits_BV = head(adapted(features_of(adapted, texts)[0])["sentence_embedding"])
-        torch.testing.assert_close(value, sparse_kl(logits_BV, ids_BK, weights_BK).mean(), atol=1e-4, rtol=1e-4)
+        log_q_BV = head(adapted(features_of(adapted, texts)[0])["sentence_embedding"]).log_softmax(-1)
+        dense_BV = torch.zeros_like(log_q_BV).scatter_add(-1, ids_BK, weights_BK)
+        torch.testing.assert_close(value, kl_div(log_q_BV, dense_BV, reduction="batchmean"), atol=1e-4, rtol=1e-4)
     assert loss.common.texts == 8
     value.backward()
     moved = {name for name, p in adapted.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert moved and all("lora_" in name for name in moved)
     with raw_backbone(adapted):
         assert loss(features_of(adapted, SENTENCES[:4])).requires_grad is False
+
+
+def test_chunks_change_no_loss(tiny_backbone_dir, monkeypatch):
+    raw, backbone, _ = plain_embedder(tiny_backbone_dir)
+    targets = TokenTargets.from_rows([([i, i + 3], [1.0, 2.0]) for i in range(5)], vocab_size=VOCAB_SIZE)
+    stored = TokenTargetLoss(raw, backbone.head(), targets)
+    online = [OnlineModelDerivedLoss(raw, backbone.head(), ModelDerived(common="online")) for _ in range(2)]
+    features, labels = features_of(raw, SENTENCES[:5]), torch.arange(5)
+    whole = [stored(features, labels), online[0](features)]
+    monkeypatch.setattr(divergence, "_CHUNK_BYTES", 2 * 4 * VOCAB_SIZE)
+    assert len(divergence.chunks(torch.zeros(5, raw.get_embedding_dimension()), backbone.head())) == 3
+    torch.testing.assert_close([stored(features, labels), online[1](features)], whole, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(online[1].common.log_V, online[0].common.log_V, atol=1e-6, rtol=1e-6)

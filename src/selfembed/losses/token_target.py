@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from selfembed.backbone import raw_backbone
 from selfembed.errors import InputError
-from selfembed.losses.divergence import sparse_kl
+from selfembed.losses.divergence import chunked_sparse_kl, chunks
 from selfembed.targets.model_derived import CommonDistribution, ModelDerived
 from selfembed.targets.token_target import TokenTargets
 
-_CITATION = """\
+TEXT2TOKEN = """\
 @article{text2token,
     title = {Text2Token: Unsupervised Text Representation Learning with Token Target Prediction},
     journal = {arXiv preprint arXiv:2510.10224},
@@ -75,16 +75,16 @@ class TokenTargetLoss(nn.Module):
         rows = labels.tolist()
         ids_BK, weights_BK = (tensor.to(labels.device) for tensor in self.targets.batch(rows))
         rest_B = self.targets.rest(rows)
-        logits_BV = self.head(self.model(sentence_features[0])["sentence_embedding"])
-        kl_B = sparse_kl(logits_BV, ids_BK, weights_BK, None if rest_B is None else rest_B.to(labels.device))
-        return finite(kl_B.mean())
+        rest_B = None if rest_B is None else rest_B.to(labels.device)
+        embedding_BD = self.model(sentence_features[0])["sentence_embedding"]
+        return finite(chunked_sparse_kl(embedding_BD, self.head, ids_BK, weights_BK, rest_B).mean())
 
     def get_config_dict(self) -> dict[str, Any]:
         return {"targets": len(self.targets), "vocabulary": self.targets.vocab_size}
 
     @property
     def citation(self) -> str:
-        return _CITATION
+        return TEXT2TOKEN
 
 
 class OnlineModelDerivedLoss(nn.Module):
@@ -124,18 +124,26 @@ class OnlineModelDerivedLoss(nn.Module):
         """
         features = sentence_features[0]
         with raw_backbone(self.model):
-            log_q_BV = self.head(self.model(dict(features))["sentence_embedding"]).log_softmax(-1)
-        self.common.add(log_q_BV)
-        ids_BK, weights_BK = self.options.distribution(log_q_BV, self.common.log_V)
-        logits_BV = self.head(self.model(features)["sentence_embedding"])
-        return finite(sparse_kl(logits_BV, ids_BK, weights_BK).mean())
+            ids_BK, weights_BK = self._targets(self.model(dict(features))["sentence_embedding"])
+        embedding_BD = self.model(features)["sentence_embedding"]
+        return finite(chunked_sparse_kl(embedding_BD, self.head, ids_BK, weights_BK).mean())
+
+    def _targets(self, raw_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """ids_BK and weights_BK. The logits are computed twice: all texts count before the first target is made."""
+        spans = chunks(raw_BD, self.head)
+        for span in spans:
+            self.common.add(self.head(raw_BD[span]).log_softmax(-1))
+        log_common_V = self.common.log_V
+        parts = [self.options.distribution(self.head(raw_BD[span]).log_softmax(-1), log_common_V) for span in spans]
+        ids, weights = zip(*parts, strict=True)
+        return torch.cat(ids), torch.cat(weights)
 
     def get_config_dict(self) -> dict[str, Any]:
         return {"filter": self.options.filter, "temperature": self.options.temperature}
 
     @property
     def citation(self) -> str:
-        return _CITATION
+        return TEXT2TOKEN
 
 
 def finite(loss: Tensor) -> Tensor:
