@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tiny import SENTENCES
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 
 def write_jsonl(file: Path, rows: list[dict[str, Any]]) -> Path:
@@ -49,3 +53,15 @@ def retrieval_folder(folder: Path) -> Path:
     (folder / "qrels").mkdir()
     (folder / "qrels" / "test.tsv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+def compass(**spoilt: float) -> SentenceTransformer:
+    """An embedder of known vectors: "w30" is the unit vector at 30 degrees, times ``spoilt["w30"]`` if given."""
+    words = {f"w{degrees}": degrees for degrees in range(360)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    angles_V = np.deg2rad(np.arange(360))
+    vectors_VD = np.stack([np.cos(angles_V), np.sin(angles_V)], axis=1).astype(np.float32)
+    for word, factor in spoilt.items():
+        vectors_VD[words[word]] *= factor
+    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors_VD)], device="cpu")

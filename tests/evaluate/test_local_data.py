@@ -6,7 +6,7 @@ from typing import Any
 
 import mteb
 import pytest
-from evaluation_data import labelled, pairs, retrieval_folder, write_parquet
+from evaluation_data import labelled, pairs, retrieval_folder, write_jsonl, write_parquet
 from mteb.abstasks.task_metadata import TaskMetadata
 from tiny import SENTENCES
 
@@ -104,11 +104,29 @@ def test_bad_data_is_one_line(tmp_path: Path) -> None:
         load("BUCC.v2", tmp_path)
     with pytest.raises(InputError, match="2 languages; expected a sub-folder for each that is there .de, fr, "):
         load_local(mteb.get_task("MassiveIntentClassification", languages=["deu", "fra"]), tmp_path)
-    file = tmp_path / "test.parquet"
-    file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(InputError, match="cannot be read as parquet .*cut short: get it again") as caught:
+
+
+@pytest.mark.parametrize(("kind", "bytes_kept"), [("parquet", -20), ("parquet", 0), ("jsonl", -20), ("jsonl", 0)])
+def test_a_file_cut_short_is_named(kind: str, bytes_kept: int, tmp_path: Path) -> None:
+    file = (write_parquet if kind == "parquet" else write_jsonl)(tmp_path / f"test.{kind}", pairs())
+    file.write_bytes(file.read_bytes()[:bytes_kept])
+    with pytest.raises(InputError, match="get it again|has no rows") as caught:
         load("STSBenchmark", tmp_path)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["corpus", "queries", "qrels/test"])
+def test_a_retrieval_file_cut_short_or_gone_is_named(part: str, tmp_path: Path) -> None:
+    folder = retrieval_folder(tmp_path / "ArguAna")
+    (file,) = folder.glob(f"{part}.*")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4])
+    with pytest.raises(InputError) as caught:
+        load("ArguAna", folder)
+    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
+    file.unlink()
+    with pytest.raises(InputError, match=f"ArguAna: has no file '{part.partition('/')[0]}'"):
+        load("ArguAna", folder)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the evaluation data is not there")

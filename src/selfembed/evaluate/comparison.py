@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from markupsafe import Markup
+
 from selfembed.evaluate.items import DRAWS
+from selfembed.page import box, fill, joined, page, plain, table_row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +193,7 @@ class Comparison:
             for name, values in self.differing.items():
                 lines.append(f"  {name}")
                 lines += [f"    {column.name}: {value}" for column, value in zip(self.columns, values, strict=True)]
-        return [_plain(line) for line in [*lines, "", *self.notes()]]
+        return [plain(line) for line in [*lines, "", *self.notes()]]
 
     def markdown(self) -> str:
         """A table in Markdown, as GitHub shows it."""
@@ -209,21 +211,25 @@ class Comparison:
 
     def html(self) -> str:
         """One page without scripts, links or anything from a network; readable on light and dark."""
+        title = "Comparison of embedders"
+        return page(title, joined([fill("<h1>{}</h1>", title), self.body()]))
+
+    def body(self) -> Markup:
+        """What :meth:`html` shows below its title, to stand in a page."""
         titles = ["task", "items", *(column.title for column in self.columns)]
-        body = ["<h1>Comparison of embedders</h1>", "<div><table>", _html_row(titles, tag="th")]
-        for heading, rows in self._sections():
-            body.append(f'<tr><th class="group" colspan="{len(titles)}">{_html(heading)}</th></tr>')
-            for row in rows:
-                cells = "".join(map(_html_cell, row.cells))
-                body.append(f'<tr><th scope="row">{_html(row.name)}</th><td>{_html(_size(row))}</td>{cells}</tr>')
-        body.append("</table></div>")
+        rows = [table_row(titles, tag="th")]
+        for heading, group in self._sections():
+            rows.append(fill('<tr><th class="group" colspan="{}">{}</th></tr>', len(titles), heading))
+            for line in group:
+                cells = joined(map(_html_cell, line.cells))
+                rows.append(fill('<tr><th scope="row">{}</th><td>{}</td>{}</tr>', line.name, _size(line), cells))
+        parts = [box(rows)]
         if self.differing:
-            body += ["<h2>Settings that differ</h2>", "<div><table>"]
-            body.append(_html_row(["setting", *(column.name for column in self.columns)], tag="th"))
-            body += [_html_row([name, *values]) for name, values in self.differing.items()]
-            body.append("</table></div>")
-        body += ["<h2>How to read it</h2>", "<ul>", *(f"<li>{_html(note)}</li>" for note in self.notes()), "</ul>"]
-        return _PAGE.format(style=_STYLE, body="\n".join(body))
+            settings = [table_row([name, *values]) for name, values in self.differing.items()]
+            header = table_row(["setting", *(column.name for column in self.columns)], tag="th")
+            parts += [fill("<h3>Settings that differ</h3>"), box([header, *settings])]
+        notes = joined(fill("<li>{}</li>", note) for note in self.notes())
+        return joined([*parts, fill("<h3>How to read it</h3>\n<ul>\n{}\n</ul>", notes)])
 
     def _sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Headings and what stands below them."""
@@ -264,13 +270,8 @@ def _signed(value: float) -> str:
     return "0.00" if rounded == 0 or not math.isfinite(rounded) else f"{rounded:+.2f}"
 
 
-def _plain(text: str) -> str:
-    """Without what moves a terminal's cursor: names come from files."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", _plain(text))
+    return re.sub(r"([\\`*_\[\]<>|#~$&])", r"\\\1", plain(text))
 
 
 def _markdown_row(cells: list[str], *, bold: bool = False) -> str:
@@ -278,47 +279,10 @@ def _markdown_row(cells: list[str], *, bold: bool = False) -> str:
     return "| " + " | ".join(f"**{cell}**" if bold and cell else cell for cell in shown) + " |"
 
 
-def _html(text: str) -> str:
-    return html.escape(_plain(text))
-
-
-def _html_row(cells: list[str], *, tag: str = "td") -> str:
-    return "<tr>" + "".join(f"<{tag}>{_html(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _html_cell(cell: Cell) -> str:
+def _html_cell(cell: Cell) -> Markup:
     if cell.score is None:
-        return '<td class="number">-</td>'
+        return fill('<td class="number">-</td>')
     significant = cell.difference.significant if cell.difference else None
     kind = {True: "clear", False: "unclear", None: "unknown"}[significant]
-    difference = f'<br><small class="{kind}">{_html(_difference(cell))}</small>' if cell.difference else ""
-    return f'<td class="number">{_html(_score(cell))}{difference}</td>'
-
-
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
-div { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); padding: .3rem .8rem; }
-th, td { text-align: left; vertical-align: top; font-weight: normal; }
-tr:first-child th, .group { font-weight: bold; }
-.group { padding-top: 1rem; }
-.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.clear { font-weight: bold; }
-.unclear, .unknown { opacity: .75; }
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Comparison of embedders</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+    difference = fill('<br><small class="{}">{}</small>', kind, _difference(cell)) if cell.difference else ""
+    return fill('<td class="number">{}{}</td>', _score(cell), difference)

@@ -22,6 +22,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from selfembed.attention import probe_attention
+from selfembed.embedder import load_embedder as stock_or_ours
 from selfembed.errors import InputError
 from selfembed.evaluate.encoder import CachedEncoder
 from selfembed.evaluate.items import Items, task_items
@@ -217,8 +218,8 @@ class Scores:
         lines += [f"not run, {reason}: {', '.join(names)}" for reason, names in reasons.items()]
         if self.average is not None:
             lines.append(self.average.name)
-            lines.append(f"  per task      {self.average.tasks:6.2f}")
-            lines.append(f"  per category  {self.average.categories:6.2f}")
+            lines.append(f"  {'per task':<20}  {self.average.tasks:6.2f}")
+            lines.append(f"  {'per category':<20}  {self.average.categories:6.2f}")
             lines += [f"    {category:<18}  {mean:6.2f}" for category, mean in self.average.by_category.items()]
         return lines
 
@@ -365,7 +366,7 @@ def load_embedder(embedder: str | Path, *, device: str | None = None) -> Sentenc
     """
     require_embedder(embedder)
     try:
-        return SentenceTransformer(str(embedder), device=device)
+        return stock_or_ours(embedder, device=device)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

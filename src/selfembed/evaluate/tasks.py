@@ -132,8 +132,8 @@ def _near(name: str, known: Sequence[str]) -> str:
     plain: dict[str, str] = {}
     for other in known:
         plain.setdefault(other.lower(), other)
-    close = [other for other in plain if other.startswith(name.lower())][:3]
-    close = close or difflib.get_close_matches(name.lower(), plain, n=3)
+    longer = [other for other in plain if other.startswith(name.lower())][:2]
+    close = list(dict.fromkeys([*longer, *difflib.get_close_matches(name.lower(), plain, n=3)]))[:3]
     if close:
         return f"expected a name like {', '.join(repr(plain[other]) for other in close)}"
     return f"expected a name like {', '.join(map(repr, list(known)[:3]))}"
