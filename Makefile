@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 
-.PHONY: help quickstart test check clean
+.PHONY: help quickstart test browser check clean
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
@@ -19,8 +19,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 quickstart: $(VENV)/installed  ## train a search embedder for the Python docs and show what changed
 	$(VENV)/bin/python examples/quickstart.py
 
-test: $(VENV)/installed  ## run the tests
+test: $(VENV)/installed browser  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+# The tests of the HTML pages need a Chromium and are left out without one; only where CI is set it is installed.
+browser:
+	@if [ -n "$$CI" ] && ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
+	  && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+	    >/dev/null 2>&1 || echo 'chromium could not be installed: the tests in a browser are left out'; fi
 
 check: $(VENV)/installed  ## lint
 	$(VENV)/bin/ruff check .

@@ -17,10 +17,11 @@ import numpy as np
 
 from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train
 from selfembed.backbone import best_dtype
-from selfembed.cli import Bars, aligned_table, quiet_libraries
+from selfembed.cli import Bars, aligned_table, leave_report, quiet_libraries
 from selfembed.provenance import Progress, environment, peak_memory_gib, write_json
 from selfembed.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
 from selfembed.recipes import find_recipe
+from selfembed.report import REPORT
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after
@@ -102,6 +103,7 @@ def main() -> None:
     trained = trained.to("cpu").to(best_dtype("cpu"))
     after = look(trained, backbone.head(), backbone.tokenizer, held, progress, "after")
 
+    leave_report(options.out, corpus, model="embedded")
     print("\nFinding a docstring's body from its summary line, among", len(held), "held-out docstrings")
     print(f"{'':10}{'before':>10}{'after':>10}")
     for name in ("ndcg@10", "mrr@10"):
@@ -117,6 +119,9 @@ def main() -> None:
             print(f"  {when:7}" + ", ".join(view["found"][i]))
     seconds = time.monotonic() - started
     print(f"\nDone in {seconds / 60:.1f} minutes, peak memory {peak_memory_gib():.1f} GiB. Embedder: {options.out}")
+    print(
+        f"Look at {options.out / REPORT} in a browser: losses, targets, and what the embeddings say, before and after"
+    )
     print(f'Next: .venv/bin/selfembed explain {options.out} "your text"')
     print(f"      .venv/bin/selfembed train --recipe {RECIPE} --corpus YOUR_FOLDER --out my-embedder --dry-run")
     if options.json:

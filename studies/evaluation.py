@@ -160,20 +160,43 @@ def load_labelled(file: Path, count: int | None) -> TextSet:
     return TextSet(texts=[columns["text"][i] for i in kept], labels=[columns["label"][i] for i in kept])
 
 
-def evaluate(encode: Encode, tasks: Tasks) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores in percent and wall seconds of every task."""
-    runs: dict[str, Callable[[], float]] = {
-        "STSBenchmark": lambda: sts_spearman(encode, tasks.sts),
-        "SICK-R": lambda: sts_spearman(encode, tasks.sick),
-        "Wikipedia titles": lambda: retrieval_ndcg(encode, tasks.retrieval),
-        "TwentyNewsgroups": lambda: clustering_v_measure(encode, tasks.newsgroups),
-        "Banking77": lambda: classification_accuracy(encode, tasks.banking_train, tasks.banking_test),
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One number about an embedder.
+
+    Args:
+        name: of the task.
+        metric: what the number is.
+        items: how much it is measured on, in words.
+        score: from 0 to 1 (Spearman: from -1).
+    """
+
+    name: str
+    metric: str
+    items: str
+    score: Callable[[Encode], float]
+
+
+def five_tasks(tasks: Tasks) -> list[Task]:
+    """The tasks in the order of the tables."""
+    scores: dict[str, Callable[[Encode], float]] = {
+        "STSBenchmark": lambda encode: sts_spearman(encode, tasks.sts),
+        "SICK-R": lambda encode: sts_spearman(encode, tasks.sick),
+        "Wikipedia titles": lambda encode: retrieval_ndcg(encode, tasks.retrieval),
+        "TwentyNewsgroups": lambda encode: clustering_v_measure(encode, tasks.newsgroups),
+        "Banking77": lambda encode: classification_accuracy(encode, tasks.banking_train, tasks.banking_test),
     }
+    items = tasks.describe()
+    return [Task(name=name, metric=METRICS[name], items=items[name], score=score) for name, score in scores.items()]
+
+
+def evaluate(encode: Encode, tasks: Sequence[Task]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores in percent and wall seconds of every task."""
     scores, seconds = {}, {}
-    for name, run in runs.items():
+    for task in tasks:
         started = time.monotonic()
-        scores[name] = round(100 * run(), 3)
-        seconds[name] = round(time.monotonic() - started, 1)
+        scores[task.name] = round(100 * task.score(encode), 3)
+        seconds[task.name] = round(time.monotonic() - started, 1)
     return scores, seconds
 
 

@@ -13,17 +13,17 @@ import dataclasses
 import json
 import math
 import shutil
-import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from evaluation import METRICS, Sizes, Tasks, evaluate, load_tasks
+from evaluation import METRICS, Sizes, Tasks, evaluate, five_tasks, load_tasks
+from findings import spread
 from sentence_transformers import SentenceTransformer
 from transformers.utils.logging import disable_progress_bar
+from variants import agrees, default_settings, encoder, shortened, tell
 
 from selfembed.backbone import EMBEDDED, best_dtype
 from selfembed.corpus import Corpus
@@ -159,7 +159,8 @@ class Study:
         settings = json.loads(json.dumps(settings))
         if self.file.exists():
             results = json.loads(self.file.read_text())
-            changed = [key for key in settings if results["settings"].get(key) != settings[key]]
+            recorded, default = results["settings"], default_settings()
+            changed = [key for key in settings if not agrees(recorded.get(key), settings[key], default.get(key))]
             if changed:
                 raise InputError(
                     f"{self.file} holds results with another {', '.join(changed)}; move it away, or give another --out"
@@ -202,12 +203,7 @@ class Study:
 
     def measure(self, embedder: SentenceTransformer) -> dict[str, Any]:
         """Scores in percent, wall seconds per task."""
-
-        def encode(texts: list[str]) -> np.ndarray:
-            vectors = embedder.encode(texts, batch_size=64, convert_to_tensor=True, show_progress_bar=False)
-            return vectors.float().cpu().numpy()
-
-        scores, seconds = evaluate(encode, self.tasks)
+        scores, seconds = evaluate(encoder(embedder), five_tasks(self.tasks))
         return {"scores": scores, "evaluation_seconds": seconds}
 
     def write(self, done: str) -> None:
@@ -218,20 +214,6 @@ class Study:
         print(f"{done}: {self.file}", flush=True)
 
 
-def tell(task: str, done: int, total: int | None) -> None:
-    """Progress, on standard error."""
-    if total is None or done in (0, total) or done % 10 == 0:
-        print(f"  {task} {done}/{total}", file=sys.stderr, flush=True)
-
-
-def shortened(stage: dict[str, Any]) -> dict[str, Any]:
-    """A stage's record with the two ends of its loss curve (means of up to ten steps) instead of all of it."""
-    losses = [entry["loss"] for entry in stage["loss_curve"]]
-    ends = {"loss_first_steps": statistics.fmean(losses[:10]), "loss_last_steps": statistics.fmean(losses[-10:])}
-    kept = {key: value for key, value in stage.items() if key != "loss_curve"}
-    return {**kept, **{key: round(value, 4) for key, value in ends.items()}}
-
-
 def summary(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """Mean, standard deviation (of a sample; None for one seed) and number of seeds: by embedder, by task."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -240,12 +222,6 @@ def summary(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
         if cells:
             found[name] = {task: spread([cell[task] for cell in cells]) for task in METRICS}
     return found
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation and number of values."""
-    sd = round(statistics.stdev(values), 3) if len(values) > 1 else None
-    return {"mean": round(statistics.fmean(values), 3), "sd": sd, "n": len(values)}
 
 
 def table(results: dict[str, Any], preset: Preset) -> str:

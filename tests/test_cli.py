@@ -114,7 +114,7 @@ def test_output_missing_or_taken(texts, tiny_backbone_dir, tmp_path, capsys):
 
 
 def test_explain_refuses_what_it_did_not_make(tiny_backbone_dir, tmp_path, capsys):
-    assert "no selfembed.json" in refused(["explain", str(tiny_backbone_dir), "text"], capsys)
+    assert "has no modules.json" in refused(["explain", str(tiny_backbone_dir), "text"], capsys)
     assert "-k 0" in refused(["explain", str(tiny_backbone_dir), "text", "-k", "0"], capsys)
     assert "text: empty" in refused(["explain", str(tiny_backbone_dir), " "], capsys)
 
@@ -159,8 +159,9 @@ def test_train_explain_and_doctor(texts, tmp_path, capsys):
     assert main(["explain", out, "--corpus", texts, "--sample", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["hit_miss"]["raw"]["texts"] == 20 and found["spectrum"]["trained"]["effective_rank"] > 1
-    assert main(["explain", out]) == 2
-    assert "nothing to explain" in capsys.readouterr().err
+    assert main(["explain", out, "-k", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert all(subject in shown for subject in ("Noori", "Ballarat", "Workman", "Henry Cow"))
     assert main(["doctor", "--model", raw]) == 0
     assert "ready, with causal or bidirectional attention" in capsys.readouterr().out
 

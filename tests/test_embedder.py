@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from tiny import SENTENCES, save_tiny, tiny_tokenizer
 from transformers import AutoModel
 
 from selfembed.backbone import load_backbone
-from selfembed.embedder import EmbedderConfig, build_embedder
+from selfembed.embedder import EmbedderConfig, assemble_folder, build_embedder
 from selfembed.errors import InputError
+from selfembed.memory import memory_embedding
 from selfembed.prompt import NO_PROMPT, PROMPT_EOL, prompt_ids
+from selfembed.provenance import content_hash
 
 TEXTS = ["Fox.", *SENTENCES[:5], " ".join(SENTENCES[:20])]
 
@@ -52,6 +56,61 @@ def test_vectors_do_not_depend_on_the_batch(pooling, attention, tiny_backbone_di
     np.testing.assert_allclose(embedder.encode(TEXTS, batch_size=len(TEXTS)), alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+@pytest.mark.parametrize("k", [1, 4])
+def test_memory_vectors_do_not_depend_on_the_batch(k, attention, side, tiny_backbone_dir):
+    embedder, _, _ = plain_embedder(tiny_backbone_dir, pooling="memory", memory_tokens=k, attention=attention)
+    add_random_adapter(embedder)
+    embedder.eval()
+    alone = embedder.encode(TEXTS, batch_size=1)
+    assert np.linalg.norm(alone[1] - alone[2]) > 0.1
+    embedder.tokenizer.padding_side = side
+    for size in (2, len(TEXTS)):
+        np.testing.assert_allclose(embedder.encode(TEXTS, batch_size=size), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [640, 700])  # as many as the tokenizer has tokens, and more
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "opt"])
+def test_memory_vectors_equal_a_forward_pass_by_hand(family, rows, tmp_path):
+    save_tiny(family, tmp_path, tokenizer=tiny_tokenizer(with_bos=True), vocab_size=rows)
+    embedder, backbone, _ = plain_embedder(tmp_path, pooling="memory", memory_tokens=4, prompt=None)
+    model = AutoModel.from_pretrained(tmp_path)
+    memory = memory_embedding(embedder).memory
+    for text, vector in zip(TEXTS, embedder.encode(TEXTS), strict=True):
+        ids = backbone.tokenizer(text)["input_ids"][:60]
+        words = model.get_input_embeddings()(torch.tensor([ids]))
+        scale = 32**0.5 if family == "gemma3" else 1
+        with torch.no_grad():
+            hidden = model(inputs_embeds=torch.cat([words, scale * memory[None]], 1))[0][0]
+        np.testing.assert_allclose(vector, hidden[-4:].mean(0).numpy(), atol=1e-5)
+
+
+def test_memory_start_is_seeded(tiny_backbone_dir):
+    backbone = load_backbone(tiny_backbone_dir)
+    config = EmbedderConfig(pooling="memory", memory_tokens=2)
+    first, again, other = (
+        memory_embedding(build_embedder(backbone, config, device="cpu", seed=seed)).memory for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.allclose(first, other)
+    from_eos = EmbedderConfig(pooling="memory", memory_tokens=2, memory_init="eos")
+    rows = memory_embedding(build_embedder(backbone, from_eos, device="cpu")).memory
+    eos = backbone.load().get_input_embeddings().weight[backbone.tokenizer.eos_token_id]
+    assert (rows - eos).norm() < 0.5 * (first - eos).norm()
+
+
+def test_folders_in_the_cache(tiny_backbone_dir):
+    backbone = load_backbone(tiny_backbone_dir)
+    plain = EmbedderConfig(prompt=NO_PROMPT)
+    # what the key was before there were memory tokens
+    key = content_hash(backbone.fingerprint, NO_PROMPT, "causal", "dropout off")
+    assert assemble_folder(backbone, plain).name == key[:16]
+    settings = json.loads((assemble_folder(backbone, plain) / "tokenizer_config.json").read_text())
+    assert "split_special_tokens" not in settings
+    names = {assemble_folder(backbone, EmbedderConfig(pooling="memory", memory_tokens=k)).name for k in (1, 2)}
+    assert len(names | {key[:16]}) == 3
+
+
 def test_attention_mode_matters(tiny_backbone_dir):
     causal, _, _ = plain_embedder(tiny_backbone_dir)
     both, _, _ = plain_embedder(tiny_backbone_dir, attention="bidirectional")
@@ -87,9 +146,19 @@ def test_bad_options(tiny_backbone_dir):
         EmbedderConfig(pooling="cls")
     with pytest.raises(InputError, match="attention 'both'"):
         EmbedderConfig(attention="both")
+    for k in (0, -1):
+        with pytest.raises(InputError, match=f"memory_tokens {k}: pooling 'memory' needs at least 1"):
+            EmbedderConfig(pooling="memory", memory_tokens=k)
+    for k in (8, -1):
+        with pytest.raises(InputError, match=f"memory_tokens {k}: pooling 'mean' does not read memory tokens"):
+            EmbedderConfig(pooling="mean", memory_tokens=k)
+    with pytest.raises(InputError, match="memory_init 'zero'"):
+        EmbedderConfig(pooling="memory", memory_tokens=8, memory_init="zero")
     backbone = load_backbone(tiny_backbone_dir)
     with pytest.raises(InputError, match="the prompt alone takes"):
         build_embedder(backbone, EmbedderConfig(), max_length=4, device="cpu")
+    with pytest.raises(InputError, match="the prompt alone takes 8 tokens"):
+        build_embedder(backbone, EmbedderConfig(pooling="memory", memory_tokens=8), max_length=8, device="cpu")
     with pytest.raises(InputError, match="exactly once"):
         build_embedder(backbone, EmbedderConfig(prompt="no slot"), device="cpu")
 

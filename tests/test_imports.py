@@ -15,17 +15,18 @@ import selfembed
 SOURCE = Path(selfembed.__file__).parent
 # From the ground up; a room imports from lower floors only, never from its own floor's other rooms.
 FLOORS = (
-    {"errors", "dropout"},
+    {"errors", "dropout", "page"},
     {"provenance"},
-    {"python_docs", "attention", "prompt"},
-    {"corpus"},
-    {"backbone"},
+    {"python_docs", "attention", "prompt", "pooling"},
+    {"corpus", "mode"},
+    {"backbone", "memory"},
     {"embedder", "targets"},
     {"losses"},
     {"recipes"},
     {"plan"},
     {"export"},
     {"training", "explain", "preview", "doctor", "evaluate"},
+    {"report"},
     {"cli"},
     {"__main__"},
 )

@@ -48,6 +48,44 @@ def test_prompt_survives_truncation_and_saving(kind, template, tmp_path):
         assert tuple(one("door", truncation=True)["input_ids"]) == ids.before + own_short + ids.after
 
 
+@pytest.mark.parametrize("template", [NO_PROMPT, 'a "{text}" b'])
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_tokens_survive_truncation_and_saving(kind, template, tmp_path):
+    tokenizer = KINDS[kind]()
+    plain = prompt_ids(tokenizer, template)
+    memory = tuple(range(len(tokenizer), len(tokenizer) + 3))
+    ids = prompt_ids(tokenizer, template, 3)
+    assert ids == PromptIds(before=plain.before, after=plain.after + memory)
+    baked = bake_prompt(tokenizer, template, max_length=len(ids) + 6, memory_tokens=3)
+    baked.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    check_prompt(loaded, ids)
+    own = tuple(tokenizer(" ".join(SENTENCES), add_special_tokens=False)["input_ids"])
+    for one in (baked, loaded):
+        assert tuple(one(" ".join(SENTENCES), truncation=True)["input_ids"]) == ids.before + own[:6] + ids.after
+        assert one.convert_ids_to_tokens(memory) == ["<memory_1>", "<memory_2>", "<memory_3>"]
+        for side in ("left", "right"):
+            one.padding_side = side
+            rows = one(["door", " ".join(SENTENCES)], truncation=True, padding=True)
+            unpadded = [i for i, mask in zip(rows["input_ids"][0], rows["attention_mask"][0], strict=True) if mask]
+            assert tuple(unpadded[-3:]) == memory == tuple(rows["input_ids"][1][-3:])
+
+
+def test_names_of_memory_tokens_in_a_text_are_text(tmp_path):
+    bake_prompt(tiny_tokenizer(with_bos=True), NO_PROMPT, max_length=64, memory_tokens=2).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    text = "a <memory_1> b<memory_2>"
+    ids = tokenizer(text)["input_ids"]
+    assert [i for i in ids if i >= 640] == ids[-2:] == [640, 641]
+    assert tokenizer.decode(ids[1:-2]) == text
+
+
+def test_a_tokenizer_that_has_memory_tokens_is_refused():
+    baked = bake_prompt(tiny_tokenizer(), NO_PROMPT, max_length=64, memory_tokens=2)
+    with pytest.raises(InputError, match="has a token <memory_1> already"):
+        bake_prompt(baked, NO_PROMPT, max_length=64, memory_tokens=3)
+
+
 def test_prompt_reads_as_the_template():
     tokenizer = tiny_tokenizer()
     encoded = bake_prompt(tokenizer, PROMPT_EOL, max_length=200)("A red fox.")["input_ids"]
@@ -75,6 +113,7 @@ def test_native_bos_stays_and_eos_only_without_a_suffix():
     assert prompt_ids(tokenizer, NO_PROMPT) == PromptIds(before=(BOS_ID,), after=(EOS_ID,))
     suffixed = prompt_ids(tokenizer, "{text} b")
     assert suffixed.before == (BOS_ID,) and EOS_ID not in suffixed.after
+    assert prompt_ids(tokenizer, NO_PROMPT, 2) == PromptIds(before=(BOS_ID,), after=(640, 641))
 
 
 @pytest.mark.parametrize("template", ["", "no slot", "{text} and {text}", "{Text}"])

@@ -75,7 +75,7 @@ def test_values_as_a_command_line_gives_them():
 
 @pytest.mark.parametrize("path", ["step", "data_driven.step", "objective.r", "", "stages", "stages.data_driven"])
 def test_unknown_setting(path):
-    with pytest.raises(InputError, match="its settings are alpha, attention, batch_size"):
+    with pytest.raises(InputError, match="its settings are adapter, alpha, attention"):
         override(find_recipe("text2token"), {path: 1})
 
 

@@ -188,7 +188,7 @@ def test_interrupted_run_ends_in_the_same_weights(stage, step, resumed, whole_ru
         assert torch.equal(actual[name], whole_run[name]), name
 
 
-@pytest.mark.parametrize("torn", ["trainer_state.json", "common_distribution.safetensors"])
+@pytest.mark.parametrize("torn", ["trainer_state.json", "stage_state.safetensors"])
 def test_torn_checkpoint_is_ignored(torn, whole_run, tiny_backbone_dir, tmp_path):
     out, settings = tmp_path / "out", {"steps": 4, **ONLINE}
     with pytest.raises(Interruption):

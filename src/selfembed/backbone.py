@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from selfembed.errors import InputError
+from selfembed.mode import mode_kept, turn_adapters_off
 from selfembed.provenance import arriving_folder, cache_dir, content_hash, files_hash
 
 EMBEDDED = "embedded"
@@ -295,22 +295,16 @@ def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
 def raw_backbone(model: nn.Module) -> Iterator[None]:
     """Inside, the model is the backbone as it was: adapters off, eval mode, no gradient. One copy of the weights.
 
-    Leave it before the backward pass: a block recomputed by gradient checkpointing sees the adapters of that moment.
+    Its attention stays the embedder's; :func:`selfembed.mode.decoder_mode` makes it causal too.
+
+    Leave it before the backward pass: a block recomputed by gradient checkpointing sees the adapters of that moment,
+    unless :func:`selfembed.mode.checkpointing_kwargs` brings back those of the forward pass.
     """
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    training = {module: module.training for module in model.modules()}
-    state = [layer.disable_adapters for layer in layers]
-    try:
-        for layer in layers:
-            layer.enable_adapters(False)
+    with mode_kept(model):
+        turn_adapters_off(model)
         model.eval()
         with torch.no_grad():
             yield
-    finally:
-        for layer, disabled in zip(layers, state, strict=True):
-            layer.enable_adapters(not disabled)
-        for module, mode in training.items():
-            module.training = mode
 
 
 def best_dtype(device: Any = "cpu") -> torch.dtype:

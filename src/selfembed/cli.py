@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add_plan_options(verb)
     verb.add_argument("--out", metavar="DIR", help="folder of the finished embedder (needed unless --dry-run)")
     verb.add_argument("--dry-run", action="store_true", help="print what would be done and what it takes; do nothing")
+    verb.add_argument("--no-report", action="store_true", help="leave no report.html in the folder")
     verb.set_defaults(run=run_train)
 
     verb = verbs.add_parser(
@@ -61,15 +62,22 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "explain", help="show what an embedding says in words", description="Show aligned tokens, raw and trained."
     )
-    verb.add_argument("folder", metavar="DIR", help="embedder that selfembed train has made")
+    verb.add_argument("folder", metavar="DIR", help="embedder that selfembed train has made; another one with --model")
     verb.add_argument(
-        "texts", metavar="TEXT", nargs="*", help="one or more texts; of two, also why they are similar or not"
+        "texts",
+        metavar="TEXT",
+        nargs="*",
+        help="texts; of two, also why they are similar or not (default: four examples)",
     )
     verb.add_argument(
         "--corpus", nargs="+", metavar="C", help="over texts of a corpus: hits and misses, and the shape of the space"
     )
     verb.add_argument("--sample", type=int, default=300, metavar="N", help="texts of the corpus (default 300)")
-    verb.add_argument("--model", help="the backbone it was made from, if it has moved")
+    verb.add_argument("--html", metavar="FILE", help="write one self-contained HTML report over the corpus instead")
+    verb.add_argument(
+        "--scores", nargs="+", default=[], metavar="F", help="what evaluate --json printed, for the report"
+    )
+    verb.add_argument("--model", help="the backbone it was made from, if it has moved or is not recorded")
     verb.add_argument("-k", type=int, default=10, help="tokens shown (default 10)")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run_explain)
@@ -315,10 +323,37 @@ def run_train(options: argparse.Namespace) -> int:
             f"{stage['name']}: {stage['texts']:,} texts, loss {sum(losses[:tenth]) / tenth:.3f} -> "
             f"{sum(losses[-tenth:]) / tenth:.3f}, {stage['training_seconds']:.0f} s"
             + (f", {stage['texts_without_target']} texts had no target" if stage.get("texts_without_target") else "")
+            + (f", {stage['texts_too_short']} texts were too short to split" if stage.get("texts_too_short") else "")
         )
     print(f"embedder: {options.out} (peak memory {record['peak_memory_gib']:.1f} GiB)")
+    if not options.no_report:
+        leave_report(options_out(options), plan.corpus, tagger=plan.tagger, model=options.model)
     print(f'next: selfembed explain {options.out} "some text"')
     return 0
+
+
+def leave_report(folder: Any, corpus: Any, **options: Any) -> None:
+    """Writes the report of a finished embedder into its folder; whatever goes wrong is one line, and costs only it."""
+    progress = Bars()
+    try:
+        import torch
+
+        from selfembed.report import REPORT, REPORT_TOKENS, build_report, write_report
+
+        tokens = None if torch.cuda.is_available() else REPORT_TOKENS
+        html = build_report(folder, corpus, tokens=tokens, progress=progress, **options)
+        write_report(folder / REPORT, html)
+    except (Exception, KeyboardInterrupt) as error:
+        progress.close()
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        print(
+            f"selfembed: no report: {reason}; the embedder is complete; "
+            f"write one with selfembed explain {folder} --corpus C --html FILE",
+            file=sys.stderr,
+        )
+    else:
+        progress.close()
+        print(f"report: {folder / REPORT}")
 
 
 def options_out(options: argparse.Namespace) -> Any:
@@ -363,15 +398,19 @@ def run_targets(options: argparse.Namespace) -> int:
 
 
 def run_explain(options: argparse.Namespace) -> int:
-    from selfembed.explain.aligned_tokens import aligned_tokens, load_explained
+    from selfembed.explain.aligned_tokens import EXAMPLES, aligned_tokens, load_explained
     from selfembed.explain.similarity import explain_similarity
 
     if options.k < 1:
         raise InputError(f"-k {options.k}: expected at least 1")
     if not options.texts and not options.corpus:
-        raise InputError("nothing to explain: give one or more texts, or --corpus")
+        options.texts = list(EXAMPLES)
     if any(not text.strip() for text in options.texts):
         raise InputError("text: empty; expected at least one word")
+    if options.html:
+        return run_report(options)
+    if options.scores:
+        raise InputError("--scores: belongs to a report; give --html FILE too")
     explained = load_explained(options.folder, model=options.model)
     space = explain_corpus(options, explained) if options.corpus else None
     columns = {
@@ -406,6 +445,30 @@ def run_explain(options: argparse.Namespace) -> int:
         print("\n".join(pair.lines()))
     for change in (space or {}).values():
         print("\n" + "\n".join(change.lines()))
+    return 0
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """The report of a finished embedder, as a file."""
+    from selfembed.corpus import Corpus
+    from selfembed.report import build_report, write_report
+
+    if not options.corpus or options.texts or options.json:
+        raise InputError("--html: takes its texts from a corpus; give --corpus, and neither texts nor --json")
+    progress = Bars()
+    try:
+        html = build_report(
+            options.folder,
+            Corpus(options.corpus),
+            texts=options.sample,
+            model=options.model,
+            scores=options.scores,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+    write_report(options.html, html)
+    print(f"report: {options.html}")
     return 0
 
 

@@ -1,4 +1,7 @@
-"""A trained embedder becomes a stock sentence-transformers folder: merged, saved, loaded again and compared."""
+"""A trained embedder becomes a sentence-transformers folder: merged, saved, loaded again and compared.
+
+All of it is stock but the pooling over several memory tokens, which the folder brings along.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,10 @@ from transformers import AutoModel
 
 from selfembed.attention import probe_attention
 from selfembed.backbone import Backbone
-from selfembed.embedder import embedding_config, fitting_length, save_tokenizer, stock_pooling
+from selfembed.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
 from selfembed.errors import InputError
+from selfembed.memory import memory_embedding, write_memory
+from selfembed.pooling import FILE, TYPE, MemoryPooling
 from selfembed.provenance import arriving_folder, write_json
 from selfembed.recipes import Recipe
 
@@ -35,12 +40,23 @@ _REQUIREMENTS = {
     "transformers": {"specifier": ">=5.2", "reason": "older versions ignore is_causal in config.json"},
     "sentence-transformers": {"specifier": ">=6.0", "reason": "the folder is in its format"},
 }
+_PERMISSION = f"""
+The embedding is the mean over several memory tokens, which no pooling of sentence-transformers computes. The module
+that does is the file `{FILE}` in this folder; `trust_remote_code=True` is the permission to run it. With selfembed
+installed, `selfembed.embedder.load_embedder("path/to/this/folder")` uses its own copy and needs no permission.
+"""
 
 
 def export_embedder(
-    trained: SentenceTransformer, backbone: Backbone, recipe: Recipe, record: dict[str, Any], out: Path
+    trained: SentenceTransformer,
+    backbone: Backbone,
+    recipe: Recipe,
+    record: dict[str, Any],
+    out: Path,
+    *,
+    weights: Backbone | None = None,
 ) -> SentenceTransformer:
-    """Merges the adapter into freshly loaded weights, saves, reloads with stock classes and compares.
+    """Merges the adapter into freshly loaded weights, saves, reloads and compares.
 
     Args:
         trained: the embedder with its adapter.
@@ -48,6 +64,7 @@ def export_embedder(
         recipe: how.
         record: goes into the folder as ``selfembed.json``.
         out: folder to make.
+        weights: what the adapter is merged into; None: the backbone.
 
     Returns:
         The embedder as loaded from ``out``.
@@ -67,17 +84,21 @@ def export_embedder(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     with arriving_folder(out) as staging:
-        merged = merge(trained, backbone, staging / "adapter")
+        merged = merge(trained, weights or backbone, staging / "adapter")
         merged.config.update(embedding_config(backbone, config).to_dict())
+        if config.memory_tokens:
+            write_memory(merged, memory_embedding(trained))
         dtype = merged.dtype
         merged.save_pretrained(staging)
         del merged  # one copy of the weights at a time
         save_tokenizer(backbone, config, staging, max_length=length)
         transformer = Transformer(str(staging), model_kwargs={"dtype": dtype})
-        embedder = SentenceTransformer(modules=[transformer, stock_pooling(transformer, config)], device="cpu")
+        pooling = pooling_module(transformer, backbone, config)
+        embedder = SentenceTransformer(modules=[transformer, pooling], device="cpu")
         embedder.similarity_fn_name = "cosine"
         embedder.save(str(staging), create_model_card=False)
         del transformer, embedder
+        name_pooling_in_folder(staging)
         settings_file = staging / "config_sentence_transformers.json"
         settings = json.loads(settings_file.read_text())
         write_json(settings_file, {**settings, "requirements": _REQUIREMENTS})
@@ -85,7 +106,7 @@ def export_embedder(
         if not backbone.tied:
             tensors = {f"lm_head.{name}": tensor.contiguous() for name, tensor in backbone.head().named_buffers()}
             save_file(tensors, staging / HEAD)
-        reloaded = SentenceTransformer(str(staging), device="cpu")
+        reloaded = load_embedder(staging, device="cpu")
         verdict = probe_attention(reloaded.transformers_model).verdict
         if verdict != config.attention:
             raise InputError(
@@ -98,6 +119,29 @@ def export_embedder(
         write_json(staging / RECORD, record)
         (staging / "README.md").write_text(model_card(recipe, record))
     return reloaded.to(trained.device)
+
+
+def name_pooling_in_folder(folder: Path) -> None:
+    """Has modules.json name the copy of our pooling class that lies in the folder, not the one in this package."""
+    file = folder / "modules.json"
+    modules = json.loads(file.read_text())
+    ours = f"{MemoryPooling.__module__}.{MemoryPooling.__name__}"
+    named = [{**module, "type": module["type"].replace(ours, TYPE)} for module in modules]
+    if named != modules:
+        write_json(file, named)
+
+
+def merged_backbone(trained: SentenceTransformer, weights: Backbone, folder: Path) -> Backbone:
+    """A backbone with the adapter added to its weights, as a folder, for a stage that begins with a fresh adapter.
+
+    Its decoder layer and memory vectors are not in it. A folder that is there already is taken as it is.
+    """
+    merged = Backbone(weights.name, folder, weights.trust_remote_code)
+    if not folder.is_dir():
+        with arriving_folder(folder) as staging:
+            merge(trained, weights, staging / "adapter").save_pretrained(staging)
+            weights.tokenizer.save_pretrained(staging)
+    return merged
 
 
 def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> torch.nn.Module:
@@ -141,6 +185,9 @@ def model_card(recipe: Recipe, record: dict[str, Any]) -> str:
         for name, stage in recipe.stages.items()
     )
     report = record["corpus_report"]
+    several = config.memory_tokens > 1
+    bibtex = "\n\n".join(recipe.citations)
+    memory = f"\n| memory tokens (in the tokenizer) | {config.memory_tokens} |" if config.memory_tokens else ""
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -158,14 +205,14 @@ Made with selfembed's recipe **{recipe.name}** from unlabelled text alone: {repo
 ```python
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer("path/to/this/folder")
+model = SentenceTransformer("path/to/this/folder"{", trust_remote_code=True" if several else ""})
 vectors = model.encode(["a text", "another text"])
 similarities = model.similarity(vectors, vectors)
 ```
-
+{_PERMISSION if several else ""}
 | | |
 |---|---|
-| pooling | {config.pooling} |
+| pooling | {config.pooling} |{memory}
 | attention | {config.attention} |
 | prompt (in the tokenizer; add none yourself) | `{config.template}` |
 | adapter, merged | LoRA r {recipe.lora.r}, alpha {recipe.lora.alpha}, dropout {recipe.lora.dropout} |
@@ -181,10 +228,6 @@ generates text. The backbone's licence applies.
 ## Citation
 
 ```bibtex
-@article{{text2token,
-    title = {{Text2Token: Unsupervised Text Representation Learning with Token Target Prediction}},
-    journal = {{arXiv preprint arXiv:2510.10224}},
-    year = {{2025}},
-}}
+{bibtex}
 ```
 """

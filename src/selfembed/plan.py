@@ -13,9 +13,10 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.backbone import EMBEDDED, Backbone, LMHead, best_dtype, load_backbone
 from selfembed.corpus import Corpus
-from selfembed.embedder import build_embedder, fitting_length
+from selfembed.embedder import build_embedder, embedder_prompt, fitting_length
 from selfembed.errors import InputError
-from selfembed.prompt import prompt_ids
+from selfembed.losses.compression import Compression
+from selfembed.losses.contrastive import TwoViews
 from selfembed.provenance import content_hash
 from selfembed.recipes import Recipe, find_recipe, override
 from selfembed.targets.data_driven import DataDriven
@@ -137,8 +138,10 @@ class Estimate:
         return sum(stage.seconds for stage in self.stages)
 
 
-# A training step in forward passes of the same batch, and words a second and core: docs/results/benchmarks.jsonl.
+# A training step in forward passes of the same batch, and words a second and core: docs/results/benchmarks.jsonl. That
+# of compression (encoder, teacher, decoder, three products with the vocabulary) is a guess.
 _STEP_FORWARDS = 2.5
+_COMPRESSION_FORWARDS = 5.0
 _TARGET_WORDS_PER_SECOND = 30_000
 
 
@@ -147,7 +150,7 @@ def estimate(plan: Plan) -> Estimate:
     texts = plan.corpus.texts()
     sample = list(choose_texts(texts, 256, seed=plan.seed)["text"])
     lengths = [len(ids) for ids in plan.backbone.tokenizer(sample, add_special_tokens=False)["input_ids"]]
-    prompt = len(prompt_ids(plan.backbone.tokenizer, plan.recipe.embedder.template))
+    prompt = len(embedder_prompt(plan.backbone, plan.recipe.embedder))
     embedder = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
     stages = []
     for name, stage in plan.recipe.stages.items():
@@ -155,6 +158,10 @@ def estimate(plan: Plan) -> Estimate:
         mean_tokens = sum(min(length + prompt, stage.max_length) for length in lengths) / len(lengths)
         tokens_per_second = forward_rate(embedder, sample[: min(32, stage.batch_size)])
         forwards, extra_seconds = _STEP_FORWARDS, 0.0
+        if isinstance(stage.objective, Compression):
+            forwards = _COMPRESSION_FORWARDS
+        if isinstance(stage.objective, TwoViews):
+            forwards = 2 * (1 + _STEP_FORWARDS)  # both views, once more for the cached gradients
         if isinstance(stage.objective, ModelDerived):
             forwards += 1
             if stage.objective.common == "sample":

@@ -17,7 +17,7 @@ from selfembed.errors import InputError
 from selfembed.plan import Plan
 from selfembed.provenance import Progress, silent
 from selfembed.targets.model_derived import ModelDerived
-from selfembed.targets.store import choose_texts
+from selfembed.targets.store import TokenTarget, choose_texts
 from selfembed.targets.token_target import TokenTargets
 
 # Closed-class English words: a target full of them says little of its text.
@@ -87,13 +87,19 @@ def preview(plan: Plan, *, texts: int = 500, show: int = 5, progress: Progress =
     Online model-derived targets are shown against the common distribution of a sample of that size.
 
     Raises:
-        InputError: a sample size below 1.
+        InputError: a sample size below 1, or a recipe without token targets.
     """
     if texts < 1 or show < 0:
         raise InputError(f"--texts {texts}, --show {show}: expected at least 1 and 0")
+    stages = {name: stage for name, stage in plan.recipe.stages.items() if isinstance(stage.objective, TokenTarget)}
+    if not stages:
+        raise InputError(
+            f"recipe {plan.recipe.name}: none of its stages ({', '.join(plan.recipe.stages)}) has token targets to "
+            "show; expected a recipe such as text2token"
+        )
     sample = list(choose_texts(plan.corpus.texts(), texts, seed=plan.seed)["text"])
     views = []
-    for name, stage in plan.recipe.stages.items():
+    for name, stage in stages.items():
         source = plan.target_source()
         if isinstance(stage.objective, ModelDerived):
             embedder = build_embedder(

@@ -1,14 +1,14 @@
-"""A prompt around every text, baked into the tokenizer itself.
+"""A prompt around every text and memory tokens behind it, baked into the tokenizer itself.
 
 The saved ``tokenizer.json`` carries the prompt as a post-processing template, so truncation cuts only the text, never
-the prompt, and whatever reads the folder (sentence-transformers, a server) applies it without code of ours.
+the rest, and whatever reads the folder (sentence-transformers, a server) applies it without code of ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -19,11 +19,15 @@ PROMPT_EOL = 'This sentence: "{text}" means in one word: "'
 NO_PROMPT = "{text}"
 
 _SLOT = "{text}"
+_MEMORY_TOKEN = "<memory_{}>"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptIds:
-    """The token ids that stand before and after every text; ``before`` includes the tokenizer's own bos, if any."""
+    """The token ids that stand before and after every text.
+
+    ``before`` includes the tokenizer's own bos, if any; ``after`` ends with the memory tokens.
+    """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -44,14 +48,17 @@ def split_template(template: str) -> tuple[str, str]:
     return before, after
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> PromptIds:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, template: str, memory_tokens: int = 0) -> PromptIds:
     """Tokenizes a prompt once, with the text's place left open.
 
-    The tokenizer's own bos is kept in front. Its own eos is kept only where the template has nothing after the text:
-    otherwise the embedding is read at the prompt's last token.
+    The tokenizer's own bos is kept in front. Its own eos is kept only where nothing else comes after the text:
+    otherwise the embedding is read at the prompt's last token or at the memory tokens.
+
+    Memory tokens get the first ids that the tokenizer has not given away. An embedding matrix with more rows than the
+    tokenizer has tokens may have rows there; no other token uses them.
 
     Raises:
-        InputError: a malformed template, or a tokenizer without a ``tokenizers`` backend.
+        InputError: a malformed template, a tokenizer without a ``tokenizers`` backend or with such tokens already.
     """
     backend = backend_tokenizer(tokenizer)
     before, after = split_template(template)
@@ -61,7 +68,22 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, template: str) -> PromptIds:
     bos = tuple(native.ids[i] for i in special if i < min(bare))
     eos = tuple(native.ids[i] for i in special if i > max(bare))
     before_ids = tuple(backend.encode(before, add_special_tokens=False).ids) if before else ()
-    return PromptIds(before=bos + before_ids, after=_ids_after_text(backend, after) if after else eos)
+    if not memory_tokens:
+        return PromptIds(before=bos + before_ids, after=_ids_after_text(backend, after) if after else eos)
+    after_ids = _ids_after_text(backend, after) if after else ()
+    memory_ids = _add_memory_tokens(Tokenizer.from_str(backend.to_str()), memory_tokens)
+    return PromptIds(before=bos + before_ids, after=after_ids + memory_ids)
+
+
+def _add_memory_tokens(backend: Tokenizer, memory_tokens: int) -> tuple[int, ...]:
+    names = [_MEMORY_TOKEN.format(number + 1) for number in range(memory_tokens)]
+    if taken := [name for name in names if backend.token_to_id(name) is not None]:
+        raise InputError(
+            f"the tokenizer has a token {taken[0]} already: this looks like a finished embedder with memory tokens; "
+            "give the language model it was made from"
+        )
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    return tuple(backend.token_to_id(name) for name in names)
 
 
 def _ids_after_text(backend: Tokenizer, after: str) -> tuple[int, ...]:
@@ -86,26 +108,34 @@ def backend_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     return tokenizer.backend_tokenizer
 
 
-def bake_prompt(tokenizer: PreTrainedTokenizerBase, template: str, *, max_length: int) -> PreTrainedTokenizerFast:
-    """A new tokenizer that puts the prompt around every text; the one given is left alone.
+def bake_prompt(
+    tokenizer: PreTrainedTokenizerBase, template: str, *, max_length: int, memory_tokens: int = 0
+) -> PreTrainedTokenizerFast:
+    """A new tokenizer that puts prompt and memory tokens around every text; the one given is left alone.
 
     It is built afresh from the ``tokenizers`` object, so that neither a chat template nor bos/eos settings travel
     along: sentence-transformers would wrap texts in the one, transformers rebuild the template for the others.
 
+    With memory tokens, names of special tokens that stand in a text are text, read piece by piece
+    (``split_special_tokens``); what reads ``tokenizer.json`` alone does not know that setting.
+
     Args:
         tokenizer: a fast tokenizer.
         template: text with ``{text}`` once.
-        max_length: tokens of a whole input, prompt included; longer texts are cut at their end.
+        max_length: tokens of a whole input, prompt and memory included; longer texts are cut at their end.
+        memory_tokens: ``<memory_1>`` and so on, behind text and prompt.
 
     Raises:
-        InputError: malformed template, slow tokenizer, or a prompt that leaves no room for text.
+        InputError: see :func:`prompt_ids`; or a prompt that leaves no room for text.
     """
-    ids = prompt_ids(tokenizer, template)
+    ids = prompt_ids(tokenizer, template, memory_tokens)
     if max_length < len(ids) + 1:
         raise InputError(f"max length {max_length}: the prompt alone takes {len(ids)} tokens; expected more than that")
     backend = Tokenizer.from_str(backend_tokenizer(tokenizer).to_str())
     backend.no_padding()
     backend.no_truncation()
+    if memory_tokens:
+        _add_memory_tokens(backend, memory_tokens)
     specials, single = [], "$A:0"
     if ids.before:
         specials.append(_special(backend, "<prompt_before>", ids.before))
@@ -120,6 +150,7 @@ def bake_prompt(tokenizer: PreTrainedTokenizerBase, template: str, *, max_length
         padding_side="right",
         truncation_side="right",
         pad_token=padding_token(tokenizer),
+        **({"split_special_tokens": True} if memory_tokens else {}),
         **{
             name: getattr(tokenizer, name)
             for name in ("bos_token", "eos_token", "unk_token")

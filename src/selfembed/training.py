@@ -26,19 +26,24 @@ from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from selfembed.attention import require_attention
-from selfembed.backbone import EMBEDDED, LMHead, Lora, lora_config
+from selfembed.backbone import EMBEDDED, Backbone, LMHead, Lora, lora_config
 from selfembed.dropout import draw_dropout_quickly
 from selfembed.embedder import build_embedder, fitting_length
 from selfembed.errors import InputError
-from selfembed.export import export_embedder
+from selfembed.export import export_embedder, merged_backbone
+from selfembed.losses.compression import Compression, CompressionLoss
+from selfembed.losses.contrastive import TwoViews, require_two_views, set_attention_dropout, two_views_loss
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
+from selfembed.memory import memory_embedding
+from selfembed.mode import checkpointing_kwargs
 from selfembed.plan import Plan, make_plan
+from selfembed.prompt import NO_PROMPT
 from selfembed.provenance import Progress, environment, peak_memory_gib, silent, write_json, writing
 from selfembed.recipes import Recipe, Stage
 from selfembed.targets.model_derived import ModelDerived
 from selfembed.targets.store import choose_texts, summary
 
-_COMMON_FILE = "common_distribution.safetensors"
+_STATE_FILE = "stage_state.safetensors"
 _EAGER_LENGTH = 128  # tokens
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -117,19 +122,18 @@ def run_plan(
     out = Path(out)
     work = open_work_folder(plan, out)
     with writing(work), nothing_left_of_nothing(work):
-        set_seed(plan.seed)
-        embedder = build_embedder(
-            plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512
-        )
-        # The trainer's model card would pick examples out of the corpus; the folder gets a card of ours.
-        embedder.model_card_data.widget = [{"text": "unused"}]
-        add_trainable_adapter(embedder, plan.recipe.lora)
-        train_fast_on_cpu(embedder, plan.device, max(stage.max_length for stage in plan.recipe.stages.values()))
+        weights = plan.backbone
+        embedder = trainable_embedder(plan, weights)
         head = plan.backbone.head().to(plan.device)
         stages = []
         texts_used = 0
         for number, (name, stage) in enumerate(plan.recipe.stages.items(), 1):
             folder = work / f"{number}-{name}"
+            if stage.adapter == "merge" and number > 1:
+                progress("merging", 0, 1)
+                weights = merged_backbone(embedder, weights, work / f"{number}-merged")
+                embedder = trainable_embedder(plan, weights, memory_of=embedder)
+                progress("merging", 1, 1)
             if (folder / "record.json").exists():
                 load_adapter(embedder, folder / "adapter.safetensors")
             else:
@@ -145,7 +149,7 @@ def run_plan(
         record["peak_memory_gib"] = round(peak_memory_gib(), 2)
         if plan.device.startswith("cuda"):
             record["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-        finished = export_embedder(embedder, plan.backbone, plan.recipe, record, out)
+        finished = export_embedder(embedder, plan.backbone, plan.recipe, record, out, weights=weights)
         progress("saving", 1, 1)
     shutil.rmtree(work, ignore_errors=True)
     return finished
@@ -213,6 +217,29 @@ def require_sound(embedder: SentenceTransformer, plan: Plan) -> None:
         ) from error
 
 
+def trainable_embedder(
+    plan: Plan, weights: Backbone, *, memory_of: SentenceTransformer | None = None
+) -> SentenceTransformer:
+    """The embedder of a plan with a fresh adapter.
+
+    Args:
+        plan: whose embedder, adapter and seed count.
+        weights: the plan's backbone, or that with earlier stages merged into it.
+        memory_of: embedder whose memory vectors are carried over.
+    """
+    set_seed(plan.seed)
+    embedder = build_embedder(
+        weights, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512, seed=plan.seed
+    )
+    if memory_of is not None and plan.recipe.embedder.memory_tokens:
+        memory_embedding(embedder).memory.data.copy_(memory_embedding(memory_of).memory)
+    # The trainer's model card would pick examples out of the corpus; the folder gets a card of ours.
+    embedder.model_card_data.widget = [{"text": "unused"}]
+    add_trainable_adapter(embedder, plan.recipe.lora)
+    train_fast_on_cpu(embedder, plan.device, max(stage.max_length for stage in plan.recipe.stages.values()))
+    return embedder
+
+
 def add_trainable_adapter(embedder: SentenceTransformer, lora: Lora) -> None:
     """LoRA in float32 on frozen weights of any dtype."""
     embedder.add_adapter(lora_config(embedder.transformers_model, lora))
@@ -277,12 +304,10 @@ def run_stage(
     embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
     texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=texts_used, seed=plan.seed)["text"])
     loss, texts, notes = stage_loss(plan, stage, embedder, head, texts, progress)
-    dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))})
-    dataset = dataset.select(training_order([len(text) for text in texts], stage, seed=plan.seed))
+    dataset = stage_dataset(texts, stage, seed=plan.seed)
     prepared = time.monotonic()
-    checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
-    if not stage.gradient_checkpointing:
-        checkpointing = {}
+    if stage.gradient_checkpointing and not embedder.transformers_model.is_gradient_checkpointing:
+        embedder.transformers_model.gradient_checkpointing_enable(checkpointing_kwargs(embedder))
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
@@ -293,7 +318,6 @@ def run_stage(
         warmup_steps=round(stage.warmup * stage.steps),
         weight_decay=stage.weight_decay,
         max_grad_norm=stage.max_grad_norm,
-        **checkpointing,
         seed=plan.seed,
         data_seed=plan.seed,
         batch_sampler=in_order,
@@ -358,6 +382,17 @@ def training_order(length_N: Sequence[int], stage: Stage, *, seed: int) -> list[
     return np.take_along_axis(steps, np.argsort(-lengths, axis=1, kind="stable"), axis=1).ravel().tolist()
 
 
+def stage_dataset(texts: Sequence[str], stage: Stage, *, seed: int) -> Dataset:
+    """The texts as the trainer shall take them, in the columns that the objective's loss reads."""
+    rows = training_order([len(text) for text in texts], stage, seed=seed)
+    if isinstance(stage.objective, TwoViews):
+        return Dataset.from_dict({"view": texts, "other_view": texts}).select(rows)
+    dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))}).select(rows)
+    if isinstance(stage.objective, Compression):  # a text that comes again is split elsewhere
+        return dataset.remove_columns("label").add_column("label", range(len(rows)))
+    return dataset
+
+
 def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **unused: Any) -> BatchSampler:
     """The trainer's batches, from a dataset that is in its order already."""
     return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
@@ -372,6 +407,17 @@ def stage_loss(
         InputError: no text has a target.
     """
     objective = stage.objective
+    if plan.recipe.embedder.memory_tokens:
+        memory_embedding(embedder).memory.requires_grad_(isinstance(objective, Compression))
+    set_attention_dropout(embedder, getattr(objective, "attention_dropout", 0.0))
+    if isinstance(objective, TwoViews):
+        require_two_views(embedder, texts[0])
+        mini_batch_size = stage.micro_batch_size or stage.batch_size
+        return two_views_loss(embedder, objective, mini_batch_size=mini_batch_size), texts, {}
+    if isinstance(objective, Compression):
+        kept, notes = long_enough(texts, embedder, plan, objective)
+        bos_id = plan.backbone.tokenizer.bos_token_id
+        return CompressionLoss(embedder, head, objective, bos_id=bos_id, seed=plan.seed), kept, notes
     if isinstance(objective, ModelDerived) and objective.common == "online":
         return OnlineModelDerivedLoss(embedder, head, objective), texts, {"targets": "in the step"}
     targets = plan.target_source(embedder, head).targets(objective, texts, progress)
@@ -389,8 +435,34 @@ def stage_loss(
     return TokenTargetLoss(embedder, head, targets), texts, notes
 
 
+def long_enough(
+    texts: Sequence[str], embedder: SentenceTransformer, plan: Plan, objective: Compression
+) -> tuple[list[str], dict[str, Any]]:
+    """The texts that can be split, and the number of those that cannot, for the run record.
+
+    Raises:
+        InputError: none can, or a prompt would be split along with the text.
+    """
+    if plan.recipe.embedder.template != NO_PROMPT:
+        raise InputError(
+            f"prompt {plan.recipe.embedder.template!r}: compression splits the bare text; expected no prompt"
+        )
+    memory_tokens = plan.recipe.embedder.memory_tokens
+    ids = embedder.tokenizer(list(texts), truncation=True)["input_ids"]
+    kept = [text for text, row in zip(texts, ids, strict=True) if len(row) - memory_tokens >= objective.min_tokens]
+    if not kept:
+        raise InputError(
+            f"corpus {plan.corpus.name}: none of {len(texts)} texts has {objective.min_tokens} tokens, as a split "
+            "needs; give longer texts, or lower min_context and min_continuation"
+        )
+    return kept, {"texts_too_short": len(texts) - len(kept)}
+
+
 class StageWatch(TrainerCallback):
-    """Reports steps, and keeps with every checkpoint what the trainer does not know to be training state."""
+    """Reports steps, and keeps with every checkpoint what the trainer does not know to be training state.
+
+    That is the common distribution of targets made in the step, and memory vectors, which are in no adapter.
+    """
 
     def __init__(self, name: str, steps: int, progress: Progress, loss: nn.Module) -> None:
         self.name = name
@@ -400,7 +472,12 @@ class StageWatch(TrainerCallback):
 
     @property
     def has_state(self) -> bool:
-        return isinstance(self.loss, OnlineModelDerivedLoss)
+        return isinstance(self.loss, OnlineModelDerivedLoss | CompressionLoss)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        if isinstance(self.loss, CompressionLoss):
+            return {"memory": memory_embedding(self.loss.model).memory.detach().cpu()}
+        return {"sum": self.loss.common.sum_V.cpu(), "texts": torch.tensor(self.loss.common.texts)}
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         shown = f"{self.name}, loss {logs['loss']:.3f}" if logs and "loss" in logs else self.name
@@ -408,16 +485,17 @@ class StageWatch(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs) -> None:
         if self.has_state:
-            common = self.loss.common
-            tensors = {"sum": common.sum_V.cpu(), "texts": torch.tensor(common.texts)}
-            file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMMON_FILE
-            save_file(tensors, file.with_suffix(".partial"))
+            file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _STATE_FILE
+            save_file(self.state(), file.with_suffix(".partial"))
             file.with_suffix(".partial").replace(file)
 
     def restore(self, checkpoint: Path) -> None:
         """Reads back what :meth:`on_save` wrote."""
         if self.has_state:
-            tensors = load_file(checkpoint / _COMMON_FILE)
+            tensors = load_file(checkpoint / _STATE_FILE)
+            if "memory" in tensors:
+                memory_embedding(self.loss.model).memory.data.copy_(tensors["memory"])
+                return
             self.loss.common.sum_V = tensors["sum"].to(self.loss.head.weight.device)
             self.loss.common.texts = int(tensors["texts"])
 
@@ -431,7 +509,7 @@ def last_checkpoint(folder: Path, watch: StageWatch) -> Path | None:
         except (OSError, ValueError):
             shutil.rmtree(checkpoint)
             continue
-        if not watch.has_state or (checkpoint / _COMMON_FILE).exists():
+        if not watch.has_state or (checkpoint / _STATE_FILE).exists():
             return checkpoint
         shutil.rmtree(checkpoint)
     return None

@@ -60,5 +60,21 @@ def test_backbone_that_moved_or_changed(made, tmp_path):
     assert load_explained(out, model=moved)
     with pytest.raises(InputError, match="not the backbone .* was made from"):
         load_explained(out, model=save_tiny("llama", tmp_path / "other", tied=False, seed=1))
-    with pytest.raises(InputError, match="no selfembed.json"):
+    with pytest.raises(InputError, match="has no modules.json"):
         load_explained(raw)
+
+
+def test_an_embedder_without_a_record_is_explained_with_its_backbone_named(made, tmp_path):
+    raw, out = made
+    unrecorded = tmp_path / "unrecorded"
+    shutil.copytree(out, unrecorded)
+    (unrecorded / "selfembed.json").unlink()
+    with pytest.raises(InputError, match="no selfembed.json in it, so its backbone is not known; name it"):
+        load_explained(unrecorded)
+    found, expected = load_explained(unrecorded, model=raw), load_explained(out)
+    for side in ("raw", "embedder"):
+        vectors = [getattr(explained, side).encode(SENTENCES[:3]) for explained in (found, expected)]
+        assert abs(vectors[0] - vectors[1]).max() < 1e-5, side
+    assert torch.equal(found.head.weight, expected.head.weight)
+    with pytest.raises(InputError, match="its weights do not fit"):
+        load_explained(unrecorded, model=save_tiny("qwen2", tmp_path / "other"))

@@ -12,12 +12,25 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedTokenizerBase
 
-from selfembed.backbone import Backbone, load_backbone
-from selfembed.embedder import EmbedderConfig, build_embedder
+from selfembed.backbone import load_backbone
+from selfembed.embedder import EmbedderConfig, build_embedder, load_embedder
 from selfembed.errors import InputError
 from selfembed.export import RECORD
+
+# On the subjects of the paper's example texts (Text2Token Tables 1, 4, 6, 7). The words are ours, not the paper's, of
+# which we know no more than the subjects' names.
+EXAMPLES = (
+    "Noori is a rock band from Lahore, Pakistan. Two brothers founded it, and its songs in Urdu, carried by electric "
+    "guitars, made it popular with students all over the country.",
+    "The discovery of gold near Ballarat in 1851 drew tens of thousands of migrants to Victoria within a few years. "
+    "Diggers came from Britain, China and America, and a quiet sheep run became a city.",
+    "Fanny Bullock Workman was an American geographer, travel writer and mountaineer. She explored the glaciers of "
+    "the Himalaya and the Karakoram, and set altitude records for women.",
+    "Henry Cow were an English experimental rock group, founded at the University of Cambridge in 1968. They mixed "
+    "composed pieces with free improvisation and stayed away from the music business.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,19 +97,19 @@ class Explained:
 
 
 def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Explained:
-    """Loads what is needed to explain an embedder that selfembed made.
+    """Loads what is needed to explain an embedder.
 
     Args:
         folder: of the embedder.
-        model: the backbone it was made from; None takes the one named in its record.
+        model: the backbone it was made from; None takes the one named in the record that selfembed left.
 
     Raises:
-        InputError: no such embedder, or its backbone is gone or has changed.
+        InputError: no such embedder, or its backbone is not known, gone, or another.
     """
     folder = Path(folder)
     record_file = folder / RECORD
     if not record_file.is_file():
-        raise InputError(f"{folder}: no {RECORD} in it; expected a folder that selfembed train has made")
+        return _load_unrecorded(folder, model)
     record = json.loads(record_file.read_text())
     backbone = load_backbone(model if model is not None else record["model"])
     if backbone.fingerprint != record["model_fingerprint"]:
@@ -105,7 +118,27 @@ def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Ex
             "give that one with --model"
         )
     config = EmbedderConfig(**record["recipe"]["embedder"])
-    embedder = SentenceTransformer(str(folder))
+    embedder = load_embedder(folder)
     raw = build_embedder(backbone, config, max_length=record["recipe"]["embed_length"], device=str(embedder.device))
-    head = Backbone(str(folder), folder).head()
+    head = backbone.head()  # not the folder's own: a tied one has rows for memory tokens too
     return Explained(embedder, raw, head.to(embedder.device), backbone.tokenizer)
+
+
+def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
+    """An embedder that others made: the raw backbone is the same folder with the backbone's weights put in."""
+    if not (folder / "modules.json").is_file():
+        raise InputError(f"{folder}: has no modules.json, so it is no embedder; expected a finished folder")
+    if model is None:
+        raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it with --model")
+    backbone = load_backbone(model)
+    embedder, raw = load_embedder(folder), load_embedder(folder)
+    weights = AutoModel.from_pretrained(
+        backbone.folder, dtype=raw.dtype, trust_remote_code=backbone.trust_remote_code
+    ).state_dict()
+    try:
+        raw.transformers_model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"model {backbone.name}: its weights do not fit {folder}; expected the backbone it was made from"
+        ) from error
+    return Explained(embedder, raw, backbone.head().to(embedder.device), backbone.tokenizer)

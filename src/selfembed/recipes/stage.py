@@ -13,7 +13,12 @@ from typing import Any, Literal
 from selfembed.backbone import Lora
 from selfembed.embedder import EmbedderConfig
 from selfembed.errors import InputError
-from selfembed.targets.store import Objective
+from selfembed.losses.compression import LLM2COMP, Compression
+from selfembed.losses.contrastive import TwoViews
+from selfembed.losses.token_target import TEXT2TOKEN
+from selfembed.targets.store import TokenTarget
+
+Objective = TokenTarget | Compression | TwoViews
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +26,7 @@ class Stage:
     """One objective, how long and how hard.
 
     Args:
-        objective: what the embedding is trained to decode to.
+        objective: what is optimised.
         steps: optimiser steps.
         batch_size: texts per step.
         micro_batch_size: texts per forward pass; gradients are accumulated over batch_size / micro_batch_size of them.
@@ -32,6 +37,8 @@ class Stage:
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+        adapter: what becomes of the adapter of the stage before: ``"continue"`` trains it further, ``"merge"`` adds it
+            to the weights and begins a fresh one.
     """
 
     objective: Objective
@@ -45,6 +52,7 @@ class Stage:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
+    adapter: Literal["continue", "merge"] = "continue"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "max_length"):
@@ -62,9 +70,14 @@ class Stage:
             raise InputError(f"warmup {self.warmup}: expected a share from 0 to 1")
         if self.schedule not in ("linear", "constant", "cosine"):
             raise InputError(f"schedule {self.schedule!r}: expected 'linear', 'constant' or 'cosine'")
+        if self.adapter not in ("continue", "merge"):
+            raise InputError(f"adapter {self.adapter!r}: expected 'continue' or 'merge'")
 
     @property
     def accumulation(self) -> int:
+        """Forward passes whose gradients the trainer adds up; texts that are held against each other stay together."""
+        if isinstance(self.objective, TwoViews):
+            return 1
         return self.batch_size // (self.micro_batch_size or self.batch_size)
 
     @property
@@ -79,7 +92,7 @@ class Recipe:
 
     Args:
         name: of the recipe.
-        stages: by name, in order; the adapter is carried on from stage to stage, the optimiser starts afresh.
+        stages: by name, in order; the optimiser starts afresh with each.
         embedder: pooling, attention, prompt.
         lora: the adapter.
         statistics_texts: texts that token statistics (IDF) are counted over, at most.
@@ -96,6 +109,16 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.stages:
             raise InputError(f"recipe {self.name}: no stage left to run; name at least one")
+
+    @property
+    def citations(self) -> list[str]:
+        """BibTeX entries of the papers that its stages come from."""
+        objectives = [stage.objective for stage in self.stages.values()]
+        papers = {
+            TEXT2TOKEN: any(isinstance(objective, TokenTarget) for objective in objectives),
+            LLM2COMP: any(isinstance(objective, Compression | TwoViews) for objective in objectives),
+        }
+        return [paper for paper, used in papers.items() if used]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; objectives carry their kind."""
@@ -117,6 +140,9 @@ def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, EmbedderConfig) and not value.memory_tokens:
+            # Records and keys of recipes without memory tokens stay what they were before there were any.
+            fields = {name: item for name, item in fields.items() if not name.startswith("memory_")}
         return {"kind": type(value).__name__, **fields} if isinstance(value, Objective) else fields
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -136,6 +162,7 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     Raises:
         InputError: no such setting, or a value of the wrong type.
     """
+    changes: dict[tuple[str, ...], tuple[Any, str]] = {}
     for path, value in settings.items():
         # The objective's options are named as if they were the stage's own: data_driven.form.
         named = {candidate: {candidate, candidate.replace(".objective.", ".")} for candidate in _paths(recipe)}
@@ -143,9 +170,8 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
         if not paths:
             names = ", ".join(sorted({candidate.rpartition(".")[2] for candidate in _paths(recipe)}))
             raise InputError(f"setting {path!r}: not in recipe {recipe.name}; its settings are {names}")
-        for found in paths:
-            recipe = _replace(recipe, found.split("."), value, path)
-    return recipe
+        changes |= {tuple(found.split(".")): (value, path) for found in paths}
+    return _replace(recipe, changes)
 
 
 def _paths(value: Any, prefix: str = "") -> list[str]:
@@ -158,13 +184,21 @@ def _paths(value: Any, prefix: str = "") -> list[str]:
     return [path for name, item in items for path in _paths(item, f"{prefix}.{name}" if prefix else name)]
 
 
-def _replace(holder: Any, path: list[str], value: Any, given: str) -> Any:
-    name, *rest = path
+def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> Any:
+    """All at once, since only together may they be valid."""
+    by_name: dict[str, dict[tuple[str, ...], tuple[Any, str]]] = {}
+    for (name, *rest), change in changes.items():
+        by_name.setdefault(name, {})[tuple(rest)] = change
     if isinstance(holder, dict):
-        return {**holder, name: _replace(holder[name], rest, value, given)}
-    if rest:
-        return dataclasses.replace(holder, **{name: _replace(getattr(holder, name), rest, value, given)})
-    return dataclasses.replace(holder, **{name: _parse(value, typing.get_type_hints(type(holder))[name], given)})
+        return {**holder, **{name: _replace(holder[name], below) for name, below in by_name.items()}}
+    replaced = {}
+    for name, below in by_name.items():
+        if () in below:
+            value, given = below[()]
+            replaced[name] = _parse(value, typing.get_type_hints(type(holder))[name], given)
+        else:
+            replaced[name] = _replace(getattr(holder, name), below)
+    return dataclasses.replace(holder, **replaced)
 
 
 def _parse(value: Any, kind: Any, given: str) -> Any:

@@ -22,7 +22,7 @@ from selfembed.targets.model_derived import CommonDistribution, ModelDerived
 from selfembed.targets.tagger import Tagger
 from selfembed.targets.token_target import TokenTargets
 
-Objective = DataDriven | ModelDerived | BagOfTokens
+TokenTarget = DataDriven | ModelDerived | BagOfTokens
 Stored = TypeVar("Stored", TokenTargets, TokenStatistics)
 _FORMAT = 1  # part of every key: raise it when what is computed changes
 
@@ -47,7 +47,7 @@ class TargetSource:
     embedder: SentenceTransformer | None = None
     head: LMHead | None = None
 
-    def targets(self, objective: Objective, texts: Sequence[str], progress: Progress = silent) -> TokenTargets:
+    def targets(self, objective: TokenTarget, texts: Sequence[str], progress: Progress = silent) -> TokenTargets:
         """One target per text, in order."""
         key: list[Any] = [objective, texts_hash(iter(texts))]
         if not isinstance(objective, BagOfTokens):
@@ -61,7 +61,7 @@ class TargetSource:
             key += [prompt, str(embedder), embedder.max_seq_length, str(embedder.dtype), attention_of(embedder)]
         return self._stored("targets", key, TokenTargets, lambda: self._compute(objective, texts, progress))
 
-    def _compute(self, objective: Objective, texts: Sequence[str], progress: Progress) -> TokenTargets:
+    def _compute(self, objective: TokenTarget, texts: Sequence[str], progress: Progress) -> TokenTargets:
         tokenizer, vocab_size = self.backbone.tokenizer, self.backbone.vocab_size
         if isinstance(objective, DataDriven):
             statistics = self.statistics(objective, progress)
@@ -140,4 +140,3 @@ def summary(targets: TokenTargets) -> dict[str, Any]:
             round(float(q), 2) for q in np.quantile(targets.effective_support_N[filled_N], (0.25, 0.5, 0.75))
         ],
     }
-

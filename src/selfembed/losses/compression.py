@@ -1,0 +1,203 @@
+"""The objectives of LLM2Comp: what a text says must come through a few memory vectors.
+
+A text is split in two. The embedder compresses the first part, the *context*, into k memory vectors; the same weights,
+as the frozen causal decoder they were, read those in the context's place. Compression by distillation (CTKD) asks that
+the decoder then expects of the rest, the *continuation*, what it expects after the context itself; CT-NLL asks for the
+continuation's own tokens; reconstruction (RC) for the context's.
+
+Shapes: B batch, T tokens, K memory tokens, D hidden, P positions that are scored (over the whole batch).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from selfembed.errors import InputError
+from selfembed.losses.divergence import chunked_cross_entropy, chunked_kl
+from selfembed.losses.token_target import finite
+from selfembed.memory import decoder_inputs, memory_embedding, memory_states
+from selfembed.mode import decoder_states
+
+LLM2COMP = """\
+@article{llm2comp,
+    title = {Learning to Compress: Unlocking the Potential of Large Language Models for Text Representation},
+    journal = {arXiv preprint arXiv:2511.17129},
+    year = {2025},
+}"""
+
+Task = Literal["distillation", "continuation", "reconstruction"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression:
+    """Which compression task, and where texts are split.
+
+    Args:
+        task: ``"distillation"`` (CTKD: forward KL from the decoder on the whole text), ``"continuation"`` (CT-NLL) or
+            ``"reconstruction"`` (RC).
+        min_context: tokens of the context, at least; bos included where the tokenizer writes one.
+        min_continuation: tokens of the continuation, at least. Shorter texts are counted and left out.
+
+    References:
+        LLM2Comp, arXiv 2511.17129; bounds of 10 tokens as in its code.
+    """
+
+    task: Task = "distillation"
+    min_context: int = 10
+    min_continuation: int = 10
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise InputError(f"task {self.task!r}: expected one of {', '.join(get_args(Task))}")
+        for name in ("min_context", "min_continuation"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)}: expected at least 1 token")
+
+    @property
+    def min_tokens(self) -> int:
+        """Of a text that can be split."""
+        return self.min_context + self.min_continuation
+
+    def split(self, tokens: int, *, seed: int, row: int) -> int:
+        """Tokens of the context of the ``row``-th text trained on: uniform within the bounds, the same in every run.
+
+        Raises:
+            ValueError: the text is too short.
+        """
+        if tokens < self.min_tokens:
+            raise ValueError(f"{tokens} tokens cannot be split into {self.min_context} and {self.min_continuation}")
+        random = np.random.default_rng((seed, row))
+        return int(random.integers(self.min_context, tokens - self.min_continuation, endpoint=True))
+
+
+class CompressionLoss(nn.Module):
+    """The memory vectors of a context shall do for the decoder what the context does.
+
+    Encoder, decoder and teacher are one copy of the weights: the embedder, and the same with its adapters off and its
+    attention causal. Each sequence counts alike: mean over its scored positions, then over the batch. Where texts are
+    split is drawn from ``seed`` and the label, so that a text seen again under another label is split elsewhere.
+
+    Args:
+        model: an embedder with memory tokens and without a prompt.
+        head: the backbone's frozen decoder layer.
+        options: the task, and the bounds of the split.
+        bos_id: the backbone's beginning-of-sequence token, which the decoder reads before the memory.
+        seed: of the splits.
+
+    Raises:
+        InputError: the model has no memory tokens, or the backbone no beginning-of-sequence token.
+
+    References:
+        LLM2Comp, arXiv 2511.17129: forward KL at temperature 1 over the continuation and the position after it
+        (CTKD), cross-entropy of the continuation (CT-NLL), cross-entropy of the context (RC).
+
+    Inputs:
+        +-------+-----------------------------------------------+
+        | Texts | Labels                                        |
+        +=======+===============================================+
+        | text  | a number; with the seed it decides the split  |
+        +-------+-----------------------------------------------+
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        head: nn.Module,
+        options: Compression | None = None,
+        *,
+        bos_id: int | None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if bos_id is None:
+            raise InputError(
+                "the tokenizer has no beginning-of-sequence token, which the decoder reads before the memory tokens; "
+                "use another backbone, or a recipe without compression"
+            )
+        self.model = model
+        self.head = head
+        self.options = options or Compression()
+        self.bos_id = bos_id
+        self.seed = seed
+        self.memory = [memory_embedding(model)]  # in a list: it is the model's, not one more module of the loss
+
+    def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """Mean divergence or cross-entropy in nats of a batch, float32 scalar.
+
+        Raises:
+            InputError: a text is shorter than the bounds of the split, or the loss is not a number.
+        """
+        texts = self.text_ids(sentence_features[0])
+        sites = [
+            self.options.split(len(ids_T), seed=self.seed, row=row)
+            for ids_T, row in zip(texts, labels.tolist(), strict=True)
+        ]
+        contexts = [ids_T[:site] for ids_T, site in zip(texts, sites, strict=True)]
+        states_BKD = self.compress(contexts)
+        if self.options.task == "reconstruction":
+            read = [ids_T[int(ids_T[0] == self.bos_id) :] for ids_T in contexts]
+        else:
+            read = [ids_T[site:] for ids_T, site in zip(texts, sites, strict=True)]
+        distilled = self.options.task == "distillation"
+        # The memory's last position expects the first token read; that of the last token what comes after it.
+        student_PD = self.decode(states_BKD, read, positions=[len(ids_L) + distilled for ids_L in read])
+        weight_P = torch.cat([
+            torch.full((len(ids_L) + distilled,), 1 / (len(ids_L) + distilled) / len(read)) for ids_L in read
+        ]).to(student_PD.device)  # fmt: skip
+        if distilled:
+            loss_P = chunked_kl(student_PD, self.teach(texts, sites), self.head)
+        else:
+            loss_P = chunked_cross_entropy(student_PD, torch.cat(read), self.head)
+        return finite((loss_P * weight_P).sum())
+
+    def text_ids(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """The ids of each text, with neither memory tokens nor padding."""
+        ids_BT = features["input_ids"]
+        first_id = self.memory[0].first_id
+        memory_BT = (ids_BT >= first_id) & (ids_BT < first_id + self.memory[0].memory_tokens)
+        text_BT = features["attention_mask"].bool() & ~memory_BT
+        return [ids_T[text_T] for ids_T, text_T in zip(ids_BT, text_BT, strict=True)]
+
+    def compress(self, contexts: list[Tensor]) -> Tensor:
+        """states_BKD: the memory vectors of contexts, by the embedder itself."""
+        memory = self.memory[0]
+        ids_K = memory.first_id + torch.arange(memory.memory_tokens, device=contexts[0].device)
+        features = self.model(padded([torch.cat([ids_T, ids_K]) for ids_T in contexts]))
+        return memory_states(self.model, features)
+
+    def decode(self, states_BKD: Tensor, read: list[Tensor], *, positions: list[int]) -> Tensor:
+        """student_PD: final hidden states of the decoder from the last memory token on, so many of each text."""
+        batch = padded(read)
+        inputs_BTD = decoder_inputs(self.model, states_BKD, batch["input_ids"], bos_id=self.bos_id)
+        before = inputs_BTD.shape[1] - batch["input_ids"].shape[1]
+        mask_BT = nn.functional.pad(batch["attention_mask"], (before, 0), value=1)
+        hidden_BTD = decoder_states(self.model, inputs_embeds=inputs_BTD, attention_mask=mask_BT)
+        start = before - 1
+        return torch.cat([row_TD[start : start + count] for row_TD, count in zip(hidden_BTD, positions, strict=True)])
+
+    def teach(self, texts: list[Tensor], sites: list[int]) -> Tensor:
+        """teacher_PD: final hidden states of the raw decoder from the context's last token on, no gradient."""
+        with torch.no_grad():
+            hidden_BTD = decoder_states(self.model, **padded(texts))
+        parts = zip(hidden_BTD, texts, sites, strict=True)
+        return torch.cat([hidden_TD[site - 1 : len(ids_T)] for hidden_TD, ids_T, site in parts])
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"task": self.options.task, "memory_tokens": self.memory[0].memory_tokens}
+
+    @property
+    def citation(self) -> str:
+        return LLM2COMP
+
+
+def padded(rows: list[Tensor]) -> dict[str, Tensor]:
+    """Rows of ids as a batch, padded on the right."""
+    mask_BT = pad_sequence([torch.ones_like(ids_T) for ids_T in rows], batch_first=True)
+    return {"input_ids": pad_sequence(rows, batch_first=True), "attention_mask": mask_BT}

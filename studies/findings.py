@@ -1,0 +1,181 @@
+"""What a study's numbers say: comparisons, the verdict in one sentence, the table and the picture."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROUNDING_POINTS = 1.6  # what rounding alone moved a score by, same seed (docs/log.md): less decides nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One comparison.
+
+    Args:
+        holds: None: not decided.
+        words: with the numbers.
+    """
+
+    holds: bool | None
+    words: str
+
+
+def values(results: dict[str, Any], name: str, task: str | None = None) -> list[float]:
+    """Of a variant, by seed: the score of a task, or the mean of all tasks."""
+    runs = results["variants"][name]["runs"].values()
+    return [run["scores"][task] if task else run["mean"] for run in runs]
+
+
+def spread(found: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation (of a sample; None for one value) and number of values."""
+    sd = round(statistics.stdev(found), 3) if len(found) > 1 else None
+    return {"mean": round(statistics.fmean(found), 3), "sd": sd, "n": len(found)}
+
+
+def margin(*groups: Sequence[float]) -> tuple[float, str]:
+    """How large a difference between two of the groups may come by chance, in points, and where that is from."""
+    if min(map(len, groups)) < 2:
+        return ROUNDING_POINTS, f"{ROUNDING_POINTS:g} points (one seed)"
+    largest = sorted((statistics.stdev(group) for group in groups), reverse=True)[:2]
+    points = math.hypot(*largest)
+    return points, f"{points:.1f} points (spread of seeds)"
+
+
+def better(where: str, first: tuple[str, Sequence[float]], second: tuple[str, Sequence[float]]) -> Finding:
+    """Whether the first is better than the second; both are (name, score of each seed)."""
+    (name, ours), (other, theirs) = first, second
+    difference = statistics.fmean(ours) - statistics.fmean(theirs)
+    limit, reason = margin(ours, theirs)
+    numbers = f"{statistics.fmean(ours):.1f} against {statistics.fmean(theirs):.1f}"
+    if abs(difference) <= limit:
+        words = f"the difference of {abs(difference):.1f} points between {name} and {other} ({numbers}) is within "
+        return Finding(holds=None, words=f"{where}, {words}{reason}")
+    relation = "better" if difference > 0 else "worse"
+    return Finding(holds=difference > 0, words=f"{where}, {name} is {relation} than {other} ({numbers})")
+
+
+def level(where: str, groups: dict[str, Sequence[float]]) -> Finding:
+    """Whether all of them, name to score of each seed, are about the same."""
+    means = {name: statistics.fmean(group) for name, group in groups.items()}
+    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    distance = means[high] - means[low]
+    limit, reason = margin(*groups.values())
+    numbers = f"from {means[low]:.1f} ({low}) to {means[high]:.1f} ({high})"
+    inside = "within" if distance <= limit else "more than"
+    words = f"{where}, scores go {numbers}, a distance of {distance:.1f}: {inside} {reason}"
+    return Finding(holds=distance <= limit, words=words)
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """One sentence of all comparisons."""
+    found = {finding.holds for finding in findings}
+    if found == {True}:
+        head = "Holds"
+    elif True in found:
+        head = "Holds in part"
+    elif False in found:
+        head = "Does not hold"
+    else:
+        head = "Not decided"
+    return f"{head}: {'; '.join(finding.words for finding in findings)}."
+
+
+def table(results: dict[str, Any], study: str) -> str:
+    """The results as Markdown."""
+    settings, variants = results["settings"], results["variants"]
+    tasks = list(settings["metrics"])
+
+    def row(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    def shown(found: Sequence[float]) -> str:
+        known = spread(found)
+        return f"{known['mean']:.1f}" + (f" ± {known['sd']:.1f}" if known["sd"] is not None else "")
+
+    lines = [
+        f"# {results['title']}, preset `{settings['preset']}`",
+        "",
+        f"The paper: {results['finding']}",
+        "",
+        f"**{results['verdict']}**",
+        "",
+        row(["", *(f"{task}, {metric}" for task, metric in settings["metrics"].items()), "mean", "against raw", "n"]),
+        "|" + "---|" * (len(tasks) + 4),
+    ]
+    finished = {name: variant for name, variant in variants.items() if variant["runs"]}
+    for name, variant in finished.items():
+        found = values(results, name)
+        before = variant["settings"].get("before")
+        change = ""
+        if before in finished:
+            change = f"{round(statistics.fmean(found) - values(results, before)[0], 1) + 0:+.1f}"
+        scores = [shown(values(results, name, task)) for task in tasks]
+        lines.append(row([name, *scores, shown(found), change, str(len(found))]))
+    lines += [row(["items", *(settings["items"][task] for task in tasks), "", "", ""]), ""]
+    lines += [
+        "In percent; n is the number of training seeds, ± their standard deviation. A difference of two rows decides "
+        f"nothing within the spread of seeds or, with one seed, within {ROUNDING_POINTS:g} points: rounding alone has "
+        "moved a score as much.",
+        "",
+    ]
+    if settings["subsamples"]:
+        lines += [
+            "**The tasks are fixed seeded subsamples** (the row *items*), so the numbers do not compare with "
+            "published ones; retrieval searches one passage an article only.",
+            "",
+        ]
+    runs = [run for variant in finished.values() for run in variant["runs"].values()]
+    where = results["environment"]
+    stages = {
+        f"- `{name}`: {stage['steps']} steps, batch {stage['batch_size']}, length {stage['max_length']}, "
+        f"learning rate {stage['learning_rate']:g}"
+        for variant in finished.values()
+        if "recipe" in variant["settings"]
+        for name, stage in variant["settings"]["recipe"]["stages"].items()
+    }
+    minutes = math.ceil(sum(run["wall_seconds"] for run in runs) / 60)
+    memory = max((run["peak_memory_gib_of_the_process"] for run in runs), default=0)
+    lines += [
+        *sorted(stages),
+        f"- model `{settings['model']}`, trained and encoded in {settings['dtype']}, tagger `{settings['tagger']}`",
+        f"- {where['accelerator'] or where['processor']}, {where['cores']} cores; {minutes} min in all, "
+        f"{memory:.1f} GiB at most",
+        f"- `python studies/{study}.py --preset {settings['preset']}`, [picture]({study}_{settings['preset']}.svg)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def picture(results: dict[str, Any], file: Path) -> None:
+    """One panel for the mean and one for every task: a dot a variant, hollow where nothing was trained."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    variants = {name: variant for name, variant in results["variants"].items() if variant["runs"]}
+    panels = [None, *results["settings"]["metrics"]]
+    places = range(len(variants), 0, -1)
+    with matplotlib.rc_context({"svg.hashsalt": file.stem, "svg.fonttype": "path", "font.size": 9}):
+        size = (2.2 * len(panels) + 2, 0.32 * len(variants) + 1.2)
+        figure, axes = pyplot.subplots(1, len(panels), sharey=True, figsize=size, layout="constrained")
+        for axis, task in zip(axes, panels, strict=True):
+            for place, (name, variant) in zip(places, variants.items(), strict=True):
+                known = spread(values(results, name, task))
+                colour = "0.4" if variant["settings"].get("raw") else "tab:blue"
+                filled = "white" if variant["settings"].get("raw") else colour
+                axis.errorbar(
+                    known["mean"], place, xerr=known["sd"], fmt="o", color=colour, markerfacecolor=filled, capsize=3
+                )
+            axis.set_title(task or "mean of tasks")
+            axis.grid(axis="x", color="0.9")
+            axis.spines[["top", "right"]].set_visible(False)
+        axes[0].set_yticks(list(places), list(variants))
+        axes[0].set_ylim(0.4, len(variants) + 0.6)
+        figure.suptitle(f"{results['title']}, preset {results['settings']['preset']} (percent)")
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        pyplot.close(figure)

@@ -1,0 +1,285 @@
+"""What the studies share: verdicts, resuming, table, picture; on made-up numbers and a tiny backbone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from tiny import training_sentences
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "studies"))
+
+import findings  # noqa: E402
+import text2token_decoder_layer as decoder_layer  # noqa: E402
+import text2token_domains as domains  # noqa: E402
+import text2token_filters as filters  # noqa: E402
+import text2token_single_stage as single_stage  # noqa: E402
+import text2token_wiki  # noqa: E402
+import variants as studies  # noqa: E402
+from evaluation import Task, retrieval_ndcg  # noqa: E402
+
+from selfembed.backbone import LMHead  # noqa: E402
+from selfembed.corpus import Corpus  # noqa: E402
+from selfembed.errors import InputError  # noqa: E402
+
+
+def results(**scores: list[float]) -> dict:
+    """Of one task "A" and one "B", which is always 10 above it; a name beginning with raw is a raw backbone."""
+    made = {}
+    for name, by_seed in scores.items():
+        runs = {
+            str(seed): {
+                "scores": {"A": a, "B": a + 10},
+                "mean": a + 5,
+                "wall_seconds": 60.0,
+                "peak_memory_gib_of_the_process": 1.5,
+            }
+            for seed, a in enumerate(by_seed)
+        }
+        settings = {"raw": True} if name.startswith("raw") else {"recipe": {"stages": {}}, "before": "raw"}
+        made[name] = {"settings": settings, "runs": runs}
+    settings = {"preset": "cpu", "metrics": {"A": "accuracy", "B": "nDCG@10"}, "items": {"A": "3 texts", "B": "7"}}
+    settings |= {"subsamples": True, "model": "embedded", "dtype": "float32", "tagger": "none"}
+    where = {"accelerator": None, "processor": "a processor", "cores": 2}
+    told = {"title": "A table", "finding": "so it is.", "verdict": "Holds: it is so."}
+    return {**told, "settings": settings, "environment": where, "variants": made}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "holds"),
+    [
+        ([60.0], [58.0], True),
+        ([58.0], [60.0], False),
+        ([60.0], [59.0], None),
+        ([59.0], [60.5], None),
+        ([60.0, 60.2], [59.0, 59.2], True),  # 1.0 apart, spread 0.2: seeds decide, not the allowance for one seed
+        ([60.0, 66.0], [58.0, 62.0], None),  # 3.0 apart, spread 5.1
+    ],
+)
+def test_better(first, second, holds):
+    found = findings.better("here", ("one", first), ("two", second))
+    assert found.holds is holds
+    assert f"({statistics.fmean(first):.1f} against {statistics.fmean(second):.1f})" in found.words
+    assert ("one seed" in found.words) == (holds is None and len(first) == 1)
+
+
+def test_margin_is_that_of_a_difference_of_two_runs():
+    groups = [60.0, 66.0], [58.0, 62.0], [1.0, 1.0]
+    assert findings.margin(*groups)[0] == pytest.approx((18 + 8) ** 0.5)
+
+
+def test_level():
+    assert findings.level("here", {"a": [50.0], "b": [51.0], "c": [50.5]}).holds is True
+    found = findings.level("here", {"a": [50.0], "b": [53.0], "c": [51.0]})
+    assert found.holds is False
+    assert "from 50.0 (a) to 53.0 (b), a distance of 3.0: more than" in found.words
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "head"),
+    [
+        ([True, True], "Holds"),
+        ([True, False], "Holds in part"),
+        ([True, None], "Holds in part"),
+        ([False, False], "Does not hold"),
+        ([False, None], "Does not hold"),
+        ([None, None], "Not decided"),
+    ],
+)
+def test_verdict(outcomes, head):
+    found = [findings.Finding(holds=holds, words=f"words {n}") for n, holds in enumerate(outcomes)]
+    assert findings.verdict(found) == f"{head}: words 0; words 1."
+
+
+def test_table_shows_means_spreads_and_the_change_against_raw():
+    made = results(raw=[50.0], one=[52.0, 54.0])
+    made["variants"]["unfinished"] = {"settings": {"recipe": {"stages": {}}, "before": "raw"}, "runs": {}}
+    text = findings.table(made, "a_study")
+    assert "| raw | 50.0 | 60.0 | 55.0 |  | 1 |" in text
+    assert "| one | 53.0 ± 1.4 | 63.0 ± 1.4 | 58.0 ± 1.4 | +3.0 | 2 |" in text
+    assert "unfinished" not in text
+    assert "fixed seeded subsamples" in text and "**Holds: it is so.**" in text and "3 min in all" in text
+
+
+def test_picture_has_a_panel_for_every_task_and_is_the_same_twice(tmp_path):
+    made = results(raw=[50.0], one=[52.0, 54.0])
+    file = tmp_path / "picture.svg"
+    findings.picture(made, file)
+    once = file.read_bytes()
+    groups = [group.get("id", "") for group in ElementTree.fromstring(once).iter("{http://www.w3.org/2000/svg}g")]
+    assert {name for name in groups if name.startswith("axes")} == {"axes_1", "axes_2", "axes_3"}
+    findings.picture(made, file)
+    assert file.read_bytes() == once
+
+
+def test_results_of_other_settings_are_refused_and_new_variants_find_a_place(tmp_path):
+    file = tmp_path / "study.json"
+    first = studies.open_results(file, {"preset": "cpu"}, {"one": {"order": ["a"]}})
+    first["variants"]["one"]["runs"]["0"] = {"mean": 1.0}
+    file.write_text(json.dumps(first))
+    again = studies.open_results(file, {"preset": "cpu"}, {"one": {"order": ("a",)}, "two": {}})
+    assert again["variants"]["one"]["runs"] == {"0": {"mean": 1.0}}
+    assert again["variants"]["two"]["runs"] == {}
+    with pytest.raises(InputError, match="another preset;"):
+        studies.open_results(file, {"preset": "paper"}, {})
+    with pytest.raises(InputError, match="another one;"):
+        studies.open_results(file, {"preset": "cpu"}, {"one": {"order": ["b"]}})
+
+
+@pytest.mark.parametrize(
+    ("now", "same"),
+    [
+        ({"recipe": {"name": "text2token", "embedder": {"pooling": "mean"}}}, True),
+        ({"recipe": {"name": "text2token", "embedder": {"pooling": "last"}}}, False),
+        ({"recipe": {"name": "text2token", "embedder": {"pooling": "mean", "attention": "causal"}}}, True),
+        ({"recipe": {"name": "text2token", "embedder": {"pooling": "mean", "attention": "bidirectional"}}}, False),
+        ({"recipe": {"name": "text2token"}}, False),
+        ({"recipe": {"name": "text2token", "embedder": {"pooling": "mean"}}, "order": []}, False),
+    ],
+)
+def test_settings_that_came_later_agree_at_their_default(now, same):
+    recorded = {"recipe": {"name": "text2token", "embedder": {"pooling": "mean"}}}
+    assert studies.agrees(recorded, now, studies.default_settings()) is same
+
+
+class Probe:
+    """A task that counts how often it is run, and fails while it is told to."""
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.vectors: list[np.ndarray] = []
+
+    def __call__(self, encode) -> float:
+        if self.failing:
+            raise KeyboardInterrupt
+        self.vectors.append(encode(["a text", "another text"]))
+        return 0.5
+
+
+def test_a_study_goes_on_where_it_was_interrupted(tiny_backbone_dir, tmp_path, capsys):
+    rows = [
+        studies.Variant(name="raw"),
+        studies.Variant(name="II then I", stages=("model_derived", "data_driven"), raw="raw"),
+    ]
+    probe = Probe()
+    options = argparse.Namespace(preset="smoke", seeds=[0, 3], out=tmp_path / "out", work=tmp_path / "work")
+    options.model, options.device = tiny_backbone_dir, "cpu"
+
+    def study() -> studies.Study:
+        return studies.Study(
+            "a_study",
+            title="A study",
+            finding="so it is.",
+            variants=rows,
+            options=options,
+            corpora={"wiki": Corpus(iter(training_sentences()))},
+            tasks=[Task(name="A", metric="accuracy", items="2 texts", score=probe)],
+        )
+
+    first = study()
+    first.variants = rows[:1]
+    first.run()
+    assert len(probe.vectors) == 1  # one run of the raw backbone, whatever the seeds
+
+    probe.failing = True
+    with pytest.raises(KeyboardInterrupt):
+        study().run()
+    trained = sorted(folder.name for folder in next((tmp_path / "work").iterdir()).iterdir())
+    assert trained == ["1-model_derived", "2-data_driven"]
+
+    probe.failing = False
+    capsys.readouterr()
+    second = study()
+    second.run()
+    steps = [line for line in capsys.readouterr().err.splitlines() if "loss" in line]
+    assert len(probe.vectors) == 3
+    assert not list((tmp_path / "work").iterdir())
+    recorded = json.loads((tmp_path / "out" / "a_study_smoke.json").read_text())["variants"]["II then I"]["runs"]
+    assert [stage["name"] for stage in recorded["0"]["stages"]] == ["model_derived", "data_driven"]
+    assert set(recorded) == {"0", "3"}
+    assert not np.array_equal(probe.vectors[1], probe.vectors[2])  # other seeds, other weights
+    assert not np.array_equal(probe.vectors[0], probe.vectors[1])  # trained
+    assert len(steps) == 2  # the last of each stage, of the second seed only
+
+    third = study()
+    third.run()
+    third.conclude("Holds: it is so.")
+    assert len(probe.vectors) == 3
+    assert third.results["summary"]["II then I"]["mean"] == {"mean": 50.0, "sd": 0.0, "n": 2}
+    assert "| II then I | 50.0 ± 0.0 |" in (tmp_path / "out" / "a_study_smoke.md").read_text()
+
+
+def test_single_stages_are_eight_against_four_raw():
+    rows = single_stage.variants()
+    names = [row.name for row in rows]
+    assert len(names) == len(set(names)) == 12
+    trained = [row for row in rows if row.stages]
+    assert len(trained) == 8
+    raw = {row.name: row.settings for row in rows if not row.stages}
+    assert all(raw[row.raw] == row.settings for row in trained)
+
+
+def test_wrong_heads():
+    weight_VD = torch.randn(50, 8, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    head = LMHead({"weight": weight_VD, "bias": torch.arange(50.0)})
+    embedding_BD = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    exact_BV, permuted_BV = head(embedding_BD), decoder_layer.permuted(head)(embedding_BD)
+    assert not torch.allclose(exact_BV, permuted_BV)
+    torch.testing.assert_close(exact_BV.sort(-1).values, permuted_BV.sort(-1).values)
+    drawn = decoder_layer.gaussian(LMHead({"weight": weight_VD}))
+    assert drawn.weight.shape == weight_VD.shape and drawn.bias is None
+    assert float(drawn.weight.std()) == pytest.approx(float(weight_VD.std()), rel=0.1)
+    assert torch.equal(drawn.weight, decoder_layer.gaussian(head).weight)
+
+
+def test_another_head_of_another_shape_is_refused(tiny_backbone_dir):
+    make = decoder_layer.head_of(str(tiny_backbone_dir))
+    with pytest.raises(InputError, match="expected 5 x 3"):
+        make(LMHead({"weight": torch.zeros(5, 3)}))
+
+
+def test_div_and_sub_rank_tokens_alike_and_log_does_not():
+    random = torch.Generator().manual_seed(0)
+    log_q_BV = (4 * torch.randn(20, 300, generator=random)).log_softmax(-1)
+    log_common_V = log_q_BV.exp().mean(0).log()
+    lists = {name: filters.heaviest(name, log_q_BV, log_common_V) for name in filters.FILTERS}
+    ratio_BV = log_q_BV - log_common_V
+    assert torch.equal(lists["div"], ratio_BV.argsort(-1, descending=True)[:, : filters.TOP])
+    assert torch.equal(lists["div"], lists["sub"])
+    assert not torch.equal(lists["div"], lists["log"])
+
+
+def test_domains_hold_whole_articles_out():
+    articles = [(f"title {n}", [f"passage {n} {part}" for part in range(n % 3 + 1)]) for n in range(40)]
+    held, rest = domains.split(articles)
+    assert len(held) == 20
+    assert not {title for title, _ in held} & {title for title, _ in rest}
+    assert domains.split(articles)[0] == held
+
+
+def test_domain_queries_find_their_own_passage():
+    long = " ".join(["word"] * 20)
+    articles = [("A", [f"First of A. Then {long}.", "more"]), ("B", ["Too short. Indeed."]), ("A", [f"Again! {long}"])]
+    titles = domains.by_title(articles, None)
+    assert sorted(titles.queries) == ["A", "B"]
+    assert titles.passages[titles.queries.index("A")] == articles[0][1][0]
+    sentences = domains.by_first_sentence(articles, None)
+    assert (sentences.queries, sentences.passages) == (["First of A."], [f"Then {long}."])
+    vectors = {"First of A.": [1.0, 0.0], f"Then {long}.": [0.9, 0.1]}
+    assert retrieval_ndcg(lambda texts: np.array([vectors[text] for text in texts]), sentences) == 1.0
+
+
+def test_the_recorded_study_still_reads_as_its_table():
+    file = ROOT / "docs" / "results" / "text2token_wiki_cpu.json"
+    recorded = json.loads(file.read_text())
+    text = text2token_wiki.table(recorded, text2token_wiki.PRESETS["cpu"])
+    assert text == file.with_suffix(".md").read_text()
+    assert text2token_wiki.summary(recorded) == recorded["summary"]
