@@ -1,4 +1,7 @@
-"""What a study's numbers say: comparisons, the verdict in one sentence, the table and the picture."""
+"""What a study's numbers say: comparisons, the verdict in one sentence, the table and the picture.
+
+A run has scores, of tasks and in percent, or *measures*, numbers in units of their own, or both.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROUNDING_POINTS = 1.6  # what rounding alone moved a score by, same seed (docs/log.md): less decides nothing
+RELATIVE = 0.1  # of a measure: with one seed a smaller difference decides nothing. A convention, not a measurement.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +30,9 @@ class Finding:
 
 
 def values(results: dict[str, Any], name: str, task: str | None = None) -> list[float]:
-    """Of a variant, by seed: the score of a task, or the mean of all tasks."""
+    """Of a variant, by seed: the score of a task, a measure, or the mean of all tasks."""
     runs = results["variants"][name]["runs"].values()
-    return [run["scores"][task] if task else run["mean"] for run in runs]
+    return [{**run["scores"], **run.get("measures", {})}[task] if task else run["mean"] for run in runs]
 
 
 def spread(found: Sequence[float]) -> dict[str, Any]:
@@ -57,6 +61,21 @@ def better(where: str, first: tuple[str, Sequence[float]], second: tuple[str, Se
         return Finding(holds=None, words=f"{where}, {words}{reason}")
     relation = "better" if difference > 0 else "worse"
     return Finding(holds=difference > 0, words=f"{where}, {name} is {relation} than {other} ({numbers})")
+
+
+def larger(where: str, first: tuple[str, Sequence[float]], second: tuple[str, Sequence[float]]) -> Finding:
+    """Whether a measure of the first is larger than that of the second; both are (name, value of each seed)."""
+    (name, ours), (other, theirs) = first, second
+    means = statistics.fmean(ours), statistics.fmean(theirs)
+    if min(len(ours), len(theirs)) > 1:
+        limit, reason = math.hypot(statistics.stdev(ours), statistics.stdev(theirs)), "the spread of seeds"
+    else:
+        limit, reason = RELATIVE * max(map(abs, means)), f"{RELATIVE:.0%} (one seed)"
+    numbers = f"({means[0]:.3g} against {means[1]:.3g})"
+    if abs(means[0] - means[1]) <= limit:
+        return Finding(holds=None, words=f"{where}, {name} and {other} {numbers} differ by no more than {reason}")
+    relation = "above" if means[0] > means[1] else "below"
+    return Finding(holds=means[0] > means[1], words=f"{where}, {name} is {relation} {other} {numbers}")
 
 
 def level(where: str, groups: dict[str, Sequence[float]]) -> Finding:
@@ -88,42 +107,59 @@ def verdict(findings: Sequence[Finding]) -> str:
 def table(results: dict[str, Any], study: str) -> str:
     """The results as Markdown."""
     settings, variants = results["settings"], results["variants"]
-    tasks = list(settings["metrics"])
+    tasks, measures = settings["metrics"], settings.get("measures", {})
 
     def row(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
-    def shown(found: Sequence[float]) -> str:
+    def shown(found: Sequence[float], form: str = ".1f") -> str:
         known = spread(found)
-        return f"{known['mean']:.1f}" + (f" ± {known['sd']:.1f}" if known["sd"] is not None else "")
+        return format(known["mean"], form) + (f" ± {known['sd']:{form}}" if known["sd"] is not None else "")
+
+    header = ["", *(f"{name}, {unit}" for name, unit in {**tasks, **measures}.items())]
+    header += ["mean", "against raw", "n"] if tasks else ["n"]
 
     lines = [
         f"# {results['title']}, preset `{settings['preset']}`",
         "",
-        f"The paper: {results['finding']}",
+        f"Claim: {results['finding']}",
         "",
         f"**{results['verdict']}**",
         "",
-        row(["", *(f"{task}, {metric}" for task, metric in settings["metrics"].items()), "mean", "against raw", "n"]),
-        "|" + "---|" * (len(tasks) + 4),
+        row(header),
+        "|" + "---|" * len(header),
     ]
     finished = {name: variant for name, variant in variants.items() if variant["runs"]}
     for name, variant in finished.items():
-        found = values(results, name)
-        before = variant["settings"].get("before")
-        change = ""
-        if before in finished:
-            change = f"{round(statistics.fmean(found) - values(results, before)[0], 1) + 0:+.1f}"
-        scores = [shown(values(results, name, task)) for task in tasks]
-        lines.append(row([name, *scores, shown(found), change, str(len(found))]))
-    lines += [row(["items", *(settings["items"][task] for task in tasks), "", "", ""]), ""]
-    lines += [
-        "In percent; n is the number of training seeds, ± their standard deviation. A difference of two rows decides "
-        f"nothing within the spread of seeds or, with one seed, within {ROUNDING_POINTS:g} points: rounding alone has "
-        "moved a score as much.",
-        "",
-    ]
-    if settings["subsamples"]:
+        cells = [shown(values(results, name, task)) for task in tasks]
+        cells += [shown(values(results, name, measure), ".3g") for measure in measures]
+        if tasks:
+            found = values(results, name)
+            before = variant["settings"].get("before")
+            change = ""
+            if before in finished:
+                change = f"{round(statistics.fmean(found) - values(results, before)[0], 1) + 0:+.1f}"
+            cells += [shown(found), change]
+        lines.append(row([name, *cells, str(len(variant["runs"]))]))
+    if tasks:
+        lines.append(
+            row(["items", *(settings["items"][task] for task in tasks), *[""] * (len(header) - len(tasks) - 1)])
+        )
+    lines.append("")
+    if tasks:
+        lines += [
+            "In percent; n is the number of training seeds, ± their standard deviation. A difference of two rows "
+            f"decides nothing within the spread of seeds or, with one seed, within {ROUNDING_POINTS:g} points: "
+            "rounding alone has moved a score as much.",
+            "",
+        ]
+    else:
+        lines += [
+            "n is the number of training seeds, ± their standard deviation. A difference of two rows decides nothing "
+            f"within the spread of seeds or, with one seed, within {RELATIVE:.0%}, by convention.",
+            "",
+        ]
+    if tasks and settings["subsamples"]:
         lines += [
             "**The tasks are fixed seeded subsamples** (the row *items*), so the numbers do not compare with "
             "published ones; retrieval searches one passage an article only.",
@@ -151,18 +187,20 @@ def table(results: dict[str, Any], study: str) -> str:
 
 
 def picture(results: dict[str, Any], file: Path) -> None:
-    """One panel for the mean and one for every task: a dot a variant, hollow where nothing was trained."""
+    """One panel for the mean and one for every task or measure: a dot a variant, hollow where nothing was trained."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
     variants = {name: variant for name, variant in results["variants"].items() if variant["runs"]}
-    panels = [None, *results["settings"]["metrics"]]
+    metrics, measures = results["settings"]["metrics"], results["settings"].get("measures", {})
+    panels = [*([None, *metrics] if metrics else []), *measures]
     places = range(len(variants), 0, -1)
     with matplotlib.rc_context({"svg.hashsalt": file.stem, "svg.fonttype": "path", "font.size": 9}):
         size = (2.2 * len(panels) + 2, 0.32 * len(variants) + 1.2)
-        figure, axes = pyplot.subplots(1, len(panels), sharey=True, figsize=size, layout="constrained")
+        figure, axes = pyplot.subplots(1, len(panels), sharey=True, figsize=size, layout="constrained", squeeze=False)
+        axes = axes[0]
         for axis, task in zip(axes, panels, strict=True):
             for place, (name, variant) in zip(places, variants.items(), strict=True):
                 known = spread(values(results, name, task))
@@ -176,6 +214,7 @@ def picture(results: dict[str, Any], file: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set_yticks(list(places), list(variants))
         axes[0].set_ylim(0.4, len(variants) + 0.6)
-        figure.suptitle(f"{results['title']}, preset {results['settings']['preset']} (percent)")
+        unit = " (percent)" if not measures else " (tasks in percent)" if metrics else ""
+        figure.suptitle(f"{results['title']}, preset {results['settings']['preset']}{unit}")
         figure.savefig(file, format="svg", metadata={"Date": None})
         pyplot.close(figure)

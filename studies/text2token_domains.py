@@ -31,8 +31,8 @@ from variants import PRESETS, Study, Variant, command_line, run_quietly
 from selfembed.corpus import Corpus
 
 FINDING = (
-    "it trains on Wikipedia and evaluates on tasks of many domains; whether training on a domain's own text serves "
-    "that domain better is not in it, and is what is asked here."
+    "training on a domain's own text serves that domain best (ours to ask: the paper trains on Wikipedia only and "
+    "evaluates on tasks of many domains)."
 )
 DOMAINS = {"wiki": "Wikipedia titles", "wikinews": "Wikinews titles", "biorxiv": "bioRxiv first sentences"}
 HELD_OUT = 500  # articles of every domain that are not trained on

@@ -19,21 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
-from evaluation import Encode, Sizes, Task, evaluate, five_tasks, load_tasks
+from evaluation import Encode, Sizes, Task, evaluate, five_tasks, load_tasks, sample
 from findings import picture, spread, table, values
 from sentence_transformers import SentenceTransformer
-from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from selfembed.backbone import EMBEDDED, LMHead
 from selfembed.corpus import Corpus
-from selfembed.embedder import build_embedder, fitting_length
+from selfembed.embedder import fitting_length
 from selfembed.errors import InputError
 from selfembed.plan import Plan, make_plan
 from selfembed.provenance import content_hash, environment, peak_memory_gib, write_json
 from selfembed.recipes import choose_stages, find_recipe, override
-from selfembed.training import add_trainable_adapter, load_adapter, run_stage, train_fast_on_cpu
+from selfembed.training import load_adapter, run_stage, trainable_embedder
 
 Settings = dict[str, Any]
 
@@ -100,14 +100,16 @@ class Variant:
 
     Args:
         name: in the table.
-        stages: of recipe text2token, in the order they are run; none: the raw backbone.
-        settings: of the recipe, on top of the preset's.
+        recipe: whose stages these are.
+        stages: of the recipe, in the order they are run; none: the raw backbone.
+        settings: of the recipe; of text2token, on top of the preset's.
         corpus: by its name in the study.
         head: what to make of the backbone's decoder layer for the loss; None leaves it.
         raw: name of the variant that is this one before training.
     """
 
     name: str
+    recipe: str = "text2token"
     stages: tuple[str, ...] = ()
     settings: Settings = field(default_factory=dict)
     corpus: str = "wiki"
@@ -140,7 +142,10 @@ class Study:
         variants: in the order of the table.
         options: of :func:`command_line`.
         corpora: by name; default the Wikipedia passages of the data folder.
-        tasks: default the five of evaluation.py.
+        tasks: default the five of evaluation.py; may be none where there are measures.
+        measures: columns besides the tasks, name to unit.
+        look: takes every embedder and its plan; what it returns goes into the run's record, with the numbers of
+            ``measures`` under that name.
 
     Raises:
         InputError: something given cannot be used, or the file of results holds results of other settings.
@@ -156,12 +161,15 @@ class Study:
         options: argparse.Namespace,
         corpora: dict[str, Corpus] | None = None,
         tasks: Sequence[Task] | None = None,
+        measures: dict[str, str] | None = None,
+        look: Callable[[SentenceTransformer, Plan], Settings] | None = None,
     ) -> None:
         self.name, self.variants, self.options = name, variants, options
         self.preset = PRESETS[options.preset]
         self.seeds = options.seeds or self.preset.seeds
         self.corpora = corpora or {"wiki": wiki(options.data, self.preset)}
-        self.tasks = tasks or five_tasks(load_tasks(options.data, self.preset.sizes))
+        self.tasks = five_tasks(load_tasks(options.data, self.preset.sizes)) if tasks is None else tasks
+        self.look = look
         first = next(iter(self.corpora.values()))
         self.plan = make_plan(options.model, first, settings=self.preset.settings, device=options.device)
         self.file = options.out / f"{name}_{options.preset}.json"
@@ -172,6 +180,7 @@ class Study:
             "metrics": {task.name: task.metric for task in self.tasks},
             "items": {task.name: task.items for task in self.tasks},
             "subsamples": self.preset.sizes != Sizes(),
+            **({"measures": measures} if measures else {}),
         }
         described = {variant.name: self.describe(variant) for variant in variants}
         self.results = open_results(self.file, settings, described)
@@ -179,7 +188,8 @@ class Study:
 
     def plan_of(self, variant: Variant, seed: int) -> Plan:
         """What a variant trains, with one seed."""
-        recipe = override(self.plan.recipe, variant.settings)
+        base = self.plan.recipe if variant.recipe == "text2token" else find_recipe(variant.recipe)
+        recipe = override(base, variant.settings)
         if variant.stages:
             recipe = choose_stages(recipe, variant.stages)
         return dataclasses.replace(self.plan, corpus=self.corpora[variant.corpus], recipe=recipe, seed=seed)
@@ -210,7 +220,7 @@ class Study:
                     continue
                 runs[str(seed)] = self.train_and_measure(variant, seed)
                 write_json(self.file, self.results)
-                print(f"{variant.name}, seed {seed}: mean {runs[str(seed)]['mean']:.1f}, {self.file}", flush=True)
+                print(f"{variant.name}, seed {seed}: {brief(runs[str(seed)])}, {self.file}", flush=True)
 
     def train_and_measure(self, variant: Variant, seed: int) -> dict[str, Any]:
         """The record of one run."""
@@ -221,11 +231,15 @@ class Study:
         embedder, stages = train(plan, variant, folder)
         trained = time.monotonic()
         scores, seconds = evaluate(encoder(embedder), self.tasks)
+        evaluated = time.monotonic()
+        seen = self.look(embedder, plan) if self.look else {}
         shutil.rmtree(folder, ignore_errors=True)
         record = {
             "scores": scores,
-            "mean": round(statistics.fmean(scores.values()), 3),
+            **({"mean": round(statistics.fmean(scores.values()), 3)} if scores else {}),
+            **seen,
             "evaluation_seconds": seconds,
+            **({"look_seconds": round(time.monotonic() - evaluated, 1)} if self.look else {}),
             "training_seconds": round(trained - started, 1),
             "wall_seconds": round(time.monotonic() - started, 1),
             "peak_memory_gib_of_the_process": round(peak_memory_gib(), 2),
@@ -236,22 +250,23 @@ class Study:
         return record
 
     def values(self, name: str, task: str | None = None) -> list[float]:
-        """Of a variant, by seed: the score of a task, or the mean of all tasks."""
+        """Of a variant, by seed: the score of a task, a measure, or the mean of all tasks."""
         return values(self.results, name, task)
 
-    def conclude(self, sentence: str, *sections: str) -> None:
+    def conclude(self, sentence: str, *sections: str, draw: Callable[[Settings, Path], None] = picture) -> None:
         """Writes verdict, table (with further sections of Markdown) and picture."""
         self.results["verdict"] = sentence
-        tasks = (*self.results["settings"]["metrics"], None)
+        settings = self.results["settings"]
+        columns = [*settings["metrics"], *settings.get("measures", {}), *([None] if settings["metrics"] else [])]
         self.results["summary"] = {
-            name: {task or "mean": spread(self.values(name, task)) for task in tasks}
+            name: {column or "mean": spread(self.values(name, column)) for column in columns}
             for name, variant in self.results["variants"].items()
             if variant["runs"]
         }
         write_json(self.file, self.results)
         text = "\n".join([table(self.results, self.name), *sections])
         self.file.with_suffix(".md").write_text(text)
-        picture(self.results, self.file.with_suffix(".svg"))
+        draw(self.results, self.file.with_suffix(".svg"))
         print(text)
 
 
@@ -306,12 +321,7 @@ def train(plan: Plan, variant: Variant, folder: Path) -> tuple[SentenceTransform
     Returns:
         the embedder, its adapter on, and the record of every stage.
     """
-    set_seed(plan.seed)
-    config = plan.recipe.embedder
-    embedder = build_embedder(plan.backbone, config, dtype=plan.dtype, device=plan.device, max_length=512)
-    embedder.model_card_data.widget = [{"text": "unused"}]  # else the trainer looks for examples
-    add_trainable_adapter(embedder, plan.recipe.lora)  # it changes nothing before it is trained
-    train_fast_on_cpu(embedder, plan.device, max(stage.max_length for stage in plan.recipe.stages.values()))
+    embedder = trainable_embedder(plan, plan.backbone)  # a fresh adapter changes nothing before it is trained
     records, texts_used = [], 0
     if variant.stages:
         head = plan.backbone.head()
@@ -324,13 +334,19 @@ def train(plan: Plan, variant: Variant, folder: Path) -> tuple[SentenceTransform
             run_stage(plan, name, stage, embedder, head, own, texts_used, tell)
         records.append(json.loads((own / "record.json").read_text()))
         texts_used += stage.texts
-    embedder.max_seq_length = fitting_length(plan.backbone, config, plan.recipe.embed_length)
+    embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
     return embedder.eval(), records
 
 
 def wiki(data: Path, preset: Preset) -> Corpus:
     """The Wikipedia passages that most studies train on."""
     return Corpus(data / "wiki" / "passages.parquet", limit=preset.passages)
+
+
+def held_out(data: Path, count: int) -> list[str]:
+    """A seeded sample of the Wikipedia passages of other articles than any that is trained on."""
+    texts = pq.read_table(data / "wiki" / "passages_dev.parquet", columns=["text"])["text"].to_pylist()
+    return [texts[row] for row in sample(len(texts), count)]
 
 
 def encoder(embedder: SentenceTransformer) -> Encode:
@@ -349,6 +365,13 @@ def shortened(stage: dict[str, Any]) -> dict[str, Any]:
     ends = {"loss_first_steps": statistics.fmean(losses[:10]), "loss_last_steps": statistics.fmean(losses[-10:])}
     kept = {key: value for key, value in stage.items() if key != "loss_curve"}
     return {**kept, **{key: round(value, 4) for key, value in ends.items()}}
+
+
+def brief(run: dict[str, Any]) -> str:
+    """A run's mean score, or its measures."""
+    if "mean" in run:
+        return f"mean {run['mean']:.1f}"
+    return ", ".join(f"{name} {value:.3g}" for name, value in run["measures"].items())
 
 
 def tell(task: str, done: int, total: int | None) -> None:

@@ -1,4 +1,4 @@
-"""LLM2Comp without labels, on tiny models, end to end: what is trained when, carried over and resumed."""
+"""LLM2Comp on tiny models, end to end: what is trained when, carried over, resumed, stopped and kept."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from runs import weights
 from sentence_transformers import SentenceTransformer
 from tiny import BOS_ID, SENTENCES, save_tiny
 
 from selfembed.errors import InputError
 from selfembed.memory import memory_embedding
-from selfembed.plan import make_plan
+from selfembed.plan import estimate, make_plan
+from selfembed.provenance import content_hash
 from selfembed.recipes import choose_stages, find_recipe
 from selfembed.training import run_plan, train
 
@@ -29,14 +31,16 @@ SETTINGS = {
     "memory_tokens": 3,
     "learning_rate": 1e-2,
 }
+PAIRS = {"query": [" ".join(text.split()[:4]) for text in SENTENCES], "positive": SENTENCES}
+TRIPLETS = {**PAIRS, "negative": SENTENCES[1:] + SENTENCES[:1]}
 
 
 class Interruption(Exception):
     """What a power cut is to the library."""
 
 
-def short_train(model: Path, out: Path, *, settings=None, recipe="llm2comp-unsup", **options):
-    settings = {**SETTINGS, **(settings or {})}
+def short_train(model: Path, out: Path, *, settings=None, recipe="llm2comp-unsup", without=(), **options):
+    settings = {name: value for name, value in SETTINGS.items() if name not in without} | (settings or {})
     corpus = options.pop("corpus", None) or iter(SENTENCES)
     return train(model, corpus, recipe, out=out, settings=settings, dtype="float32", device="cpu", **options)
 
@@ -161,3 +165,163 @@ def test_a_backbone_without_bos_is_refused(tmp_path):
     with pytest.raises(InputError, match="no beginning-of-sequence token"):
         short_train(raw, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
+
+
+def supervised_train(model: Path, out: Path, settings=None, pairs=None, **options):
+    recipe = choose_stages(find_recipe("llm2comp"), ["supervised"])
+    pairs = pairs or {"nli": Dataset.from_dict(TRIPLETS)}
+    settings = {"warmup": 0.1, **(settings or {})}
+    without = ("min_context", "min_continuation")  # settings of stages that do not run
+    return short_train(model, out, recipe=recipe, settings=settings, without=without, pairs=pairs, **options)
+
+
+def supervised_record(out: Path) -> dict:
+    return record_of(out)["stages"][-1]
+
+
+def test_all_three_stages(tiny_backbone_dir, tmp_path):
+    memories = []
+    plan = make_plan(
+        tiny_backbone_dir,
+        iter(SENTENCES),
+        "llm2comp",
+        pairs={"nli": Dataset.from_dict(TRIPLETS)},
+        instructions={"nli": "Find the rest"},
+        settings={**SETTINGS, "steps": 2},
+        dtype="float32",
+        device="cpu",
+    )
+    run_plan(
+        plan,
+        tmp_path / "out",
+        after_stage=lambda record, embedder: memories.append(memory_embedding(embedder).memory.detach().clone()),
+    )
+    assert torch.equal(memories[1], memories[0]) and torch.equal(memories[2], memories[1]), "carried, then frozen"
+    record = record_of(tmp_path / "out")
+    assert [stage["name"] for stage in record["stages"]] == ["compression", "two_views", "supervised"]
+    assert record["cosine_to_model_in_memory"] > 0.9999
+    (pairs,) = record["pairs"]
+    assert (pairs["name"], pairs["rows"], pairs["negatives"]) == ("nli", len(SENTENCES), 1)
+    assert pairs["instruction"] == "Find the rest" and "dev" not in record
+    guess = estimate(plan).stages[-1]
+    assert guess.texts == 2 * 4 * 3 and guess.tokens > 0
+
+
+def test_pairs_are_learnt_and_micro_batches_change_nothing(tiny_backbone_dir, tmp_path):
+    settings = {"steps": 12, "batch_size": 8, "learning_rate": 3e-3, "dropout": 0}
+    curves = []
+    for size in (2, 8):
+        out = tmp_path / str(size)
+        supervised_train(tiny_backbone_dir, out, {**settings, "micro_batch_size": size})
+        curves.append([entry["loss"] for entry in supervised_record(out)["loss_curve"]])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-3)
+    assert np.mean(curves[0][-3:]) < np.mean(curves[0][:3]) - 0.3
+
+
+def test_instruction_and_pairs_are_in_the_key_and_a_plan_without_them_is_as_before(tiny_backbone_dir):
+    def plan(recipe, **options):
+        options |= {"settings": SETTINGS, "dtype": "float32", "device": "cpu"}
+        return make_plan(tiny_backbone_dir, iter(SENTENCES), recipe, **options)
+
+    sets = {"nli": Dataset.from_dict(TRIPLETS)}
+    plans = [
+        plan("llm2comp", pairs=sets),
+        plan("llm2comp", pairs={"nli": Dataset.from_dict(PAIRS)}),
+        plan("llm2comp", pairs=sets, instructions={"nli": "x"}),
+        plan("llm2comp", pairs=sets, dev=Dataset.from_dict(PAIRS)),
+    ]
+    assert len({one.key for one in plans}) == 4
+    assert plans[0].key == plan("llm2comp", pairs=sets).key
+    plain = plan("llm2comp-unsup")
+    parts = (plain.backbone.fingerprint, plain.corpus.fingerprint, plain.recipe.to_dict(), 0, "torch.float32", "cpu")
+    assert plain.key == content_hash(*parts, "none")
+    assert not {"pairs", "dev"} & plain.to_dict().keys()
+
+
+HARD = {"steps": 6, "refresh_every": 2, "eval_steps": 2, "patience": 9}
+
+
+@pytest.fixture(scope="module")
+def hard_run(tiny_backbone_dir, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("hard") / "out"
+    supervised_train(tiny_backbone_dir, out, HARD, dev=Dataset.from_dict(PAIRS))
+    return out
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_supervised_resumes_with_its_negatives_and_curve(step, hard_run, tiny_backbone_dir, tmp_path):
+    def power_cut(task: str, done: int, total: int | None) -> None:
+        if task.startswith("supervised,") and done >= step:
+            raise Interruption
+
+    options = {"settings": HARD, "dev": Dataset.from_dict(PAIRS)}
+    with pytest.raises(Interruption):
+        supervised_train(tiny_backbone_dir, tmp_path / "out", progress=power_cut, **options)
+    torch.manual_seed(12345)
+    supervised_train(tiny_backbone_dir, tmp_path / "out", **options)
+    resumed, whole = supervised_record(tmp_path / "out"), supervised_record(hard_run)
+    assert resumed["resumed_from"] == f"checkpoint-{step - 1}" and whole["resumed_from"] is None
+    for name in ("dev", "rows_with_mined_negatives", "loss_curve"):
+        assert resumed[name] == whole[name], name
+    expected = weights(hard_run)
+    for name, tensor in weights(tmp_path / "out").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_refresh_is_what_changes_the_losses_and_only_after_it(hard_run, tiny_backbone_dir, tmp_path):
+    assert set(supervised_record(hard_run)["rows_with_mined_negatives"]) == {"2", "4"}
+    supervised_train(tiny_backbone_dir, tmp_path / "out", {**HARD, "refresh_every": None})
+    plain = [entry["loss"] for entry in supervised_record(tmp_path / "out")["loss_curve"]]
+    hard = [entry["loss"] for entry in supervised_record(hard_run)["loss_curve"]]
+    assert plain[:2] == hard[:2] and all(a != b for a, b in zip(plain[2:], hard[2:], strict=True))
+    assert "rows_with_mined_negatives" not in supervised_record(tmp_path / "out")
+
+
+def test_early_stopping_keeps_the_best(tiny_backbone_dir, tmp_path):
+    """Pairs that are wrong: what is learnt of them does not help to find what belongs together."""
+    settings = {"steps": 30, "eval_steps": 1, "patience": 2, "warmup": 0, "learning_rate": 3e-2, "dropout": 0}
+    wrong = {"query": PAIRS["query"], "positive": SENTENCES[7:] + SENTENCES[:7]}
+    dev = Dataset.from_dict(PAIRS)
+    pairs = {"wrong": Dataset.from_dict(wrong)}
+    kept = supervised_train(tiny_backbone_dir, tmp_path / "out", settings, pairs, dev=dev)
+    stage = supervised_record(tmp_path / "out")
+    curve = {entry["step"]: entry["score"] for entry in stage["dev"]["curve"]}
+    best = stage["dev"]["best_step"]
+    assert stage["dev"]["stopped_early"] and curve[best] == max(curve.values()) > min(curve.values())
+    assert list(curve) == list(range(best + 3)) and len(stage["loss_curve"]) == best + 2
+    vectors = kept.encode(PAIRS["query"], normalize_embeddings=True)
+    ranked = np.argsort(-(vectors @ kept.encode(SENTENCES, normalize_embeddings=True).T), axis=1)
+    ranks = [int(np.flatnonzero(row == i)[0]) for i, row in enumerate(ranked)]
+    ndcg = np.mean([1 / np.log2(rank + 2) if rank < 10 else 0 for rank in ranks])
+    assert ndcg == pytest.approx(curve[best], abs=0.01), "what is kept scores as it did when it was evaluated"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("llm2comp", {}, "recipe llm2comp: its supervised stage needs labelled pairs; .* llm2comp-unsup, which"),
+        ("llm2comp-small", {"pairs": []}, "or use llm2comp-unsup-small"),
+        ("llm2comp-unsup", {"pairs": [1]}, "pairs: recipe llm2comp-unsup has no supervised stage; use llm2comp"),
+        ("text2token", {"dev": "x"}, "dev: recipe text2token has no supervised stage"),
+        ("text2token", {"instructions": {"a": "b"}}, "instruction: recipe text2token has no supervised stage"),
+        ("llm2comp", {"pairs": Dataset.from_dict(PAIRS).select(range(3))}, "batch_size 4: the pairs have 3 rows"),
+        ("llm2comp", {"pairs": 7}, "pairs: a int; expected a file"),
+        ("llm2comp", {"pairs": "no.jsonl"}, "no.jsonl: there is no such file"),
+    ],
+)
+def test_pairs_that_cannot_be_used(recipe, options, message, tiny_backbone_dir, tmp_path):
+    if recipe == "llm2comp":
+        recipe = choose_stages(find_recipe(recipe), ["supervised"])
+    settings = SETTINGS if "llm2comp" in str(recipe) else {}
+    with pytest.raises(InputError, match=message) as caught:
+        train(
+            tiny_backbone_dir,
+            iter(SENTENCES),
+            recipe,
+            out=tmp_path / "out",
+            settings={name: value for name, value in settings.items() if not name.startswith("min_")},
+            device="cpu",
+            **options,
+        )
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())

@@ -25,12 +25,17 @@ from selfembed.evaluate.scores import evaluate
 from selfembed.explain import plots
 from selfembed.explain.aligned_tokens import aligned_tokens, load_explained
 from selfembed.explain.hit_miss import hit_miss_change
+from selfembed.explain.memory_tokens import correlate_memory, memory_words, read_memory
 from selfembed.explain.spectrum import compare_spectra
 from selfembed.page import fill, page, plain
+from selfembed.recipes import choose_stages, find_recipe
 from selfembed.report import Encoded, build_report, write_report
 from selfembed.targets.tagger import Tagger, load_tagger
+from selfembed.training import train
 
 EVIL = '<script>alert(1)</script> & "quoted" <img src=x onerror=alert(2)> fox river http://example.org/x'
+COMPRESSION = {"min_context": 2, "min_continuation": 2, "memory_tokens": 3, "learning_rate": 1e-4}
+COMPRESSION |= {"steps": 2, "batch_size": 4, "max_length": 48, "embed_length": 64}
 SECTIONS = ["recipe", "losses", "targets", "tokens", "hits", "space", "scores"]
 
 
@@ -237,6 +242,32 @@ def test_sample_is_bounded(embedder: Path, corpus: Corpus, tagger: Tagger) -> No
         build_report(embedder, Corpus(iter(["one text", "one text"])))
 
 
+def test_memory_tokens_have_a_section(html: str, backbone: Path, corpus: Corpus, tmp_path: Path, monkeypatch) -> None:
+    recipe = choose_stages(find_recipe("llm2comp-unsup"), ["compression"])
+    out = tmp_path / "compressed"
+    train(backbone, corpus, recipe, out=out, settings=COMPRESSION, dtype="float32", device="cpu")
+    assert "Warning" not in Page(build_report(out, corpus, texts=8)).sections["memory"]
+    monkeypatch.setattr("selfembed.explain.memory_tokens.COPIES", 0.4)  # these tokens are not that much alike
+    found = Page(build_report(out, corpus))
+    assert "memory" not in Page(html).sections and "Memory tokens" not in html
+    assert list(found.sections) == [*SECTIONS[:4], "memory", *SECTIONS[4:]]
+    explained = load_explained(out)
+    texts = [list(corpus)[i] for i in np.random.default_rng(0).permutation(61)]
+    read = read_memory(explained.embedder, texts)
+    correlation = correlate_memory(read.states_NKD)
+    assert correlation.warning in found.sections["memory"] and found.graphics["memory"] == 1
+    assert all(f"{value:.2f}" in found.sections["memory"] for row in correlation.matrix for value in row)
+    shown = memory_words(read, explained.head, explained.tokenizer, texts, k=10)[:2]
+    for words in shown:
+        for tokens in (words.pooled, *words.memory):
+            assert f"{tokens[0].probability:.1%}" in found.sections["memory"]
+    assert found.sections["memory"].count("memory 3") == 2 and "memory 4" not in found.sections["memory"]
+    space = compare_spectra(*(side.encode(texts) for side in (explained.raw, explained.embedder)))
+    assert f"{space.trained.effective_rank:.1f}" in found.sections["space"], "vectors are those of the embedder"
+    ids = [value for name, value in found.attributes if name == "id"]
+    assert len(set(ids)) == len(ids)
+
+
 def test_each_text_is_encoded_once(embedder: Path) -> None:
     explained = load_explained(embedder)
     read = Encoded(explained.embedder, SENTENCES[:5], lambda *_: None, "vectors")
@@ -299,6 +330,7 @@ def test_file_appears_only_complete(tmp_path: Path) -> None:
         lambda: plots.singular_values([0.0], [0.0], name="x"),
         lambda: plots.variation([0.0], [0.0], name="x"),
         lambda: plots.score_bars([("$a_<b>$", -5.0)], name="x"),
+        lambda: plots.heat_map([[1.0, -1.0], [-1.0, 1.0]], name="x", framed=0.9),
     ],
 )
 def test_pictures_of_little(draw) -> None:

@@ -10,14 +10,21 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import training_sentences
+from runs import add_random_adapter, plain_embedder
+from tiny import BOS_ID, save_tiny, tiny_tokenizer, training_sentences
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "studies"))
 
 import findings  # noqa: E402
+import llm2comp_context_length as context_length  # noqa: E402
+import llm2comp_memory_tokens as memory_tokens  # noqa: E402
+import llm2comp_pretext as pretext  # noqa: E402
+import llm2comp_spectrum as spectrum  # noqa: E402
 import text2token_decoder_layer as decoder_layer  # noqa: E402
 import text2token_domains as domains  # noqa: E402
 import text2token_filters as filters  # noqa: E402
@@ -29,6 +36,9 @@ from evaluation import Task, retrieval_ndcg  # noqa: E402
 from selfembed.backbone import LMHead  # noqa: E402
 from selfembed.corpus import Corpus  # noqa: E402
 from selfembed.errors import InputError  # noqa: E402
+from selfembed.explain.memory_tokens import read_memory  # noqa: E402
+from selfembed.losses.compression import CompressionLoss  # noqa: E402
+from selfembed.recipes import find_recipe, override  # noqa: E402
 
 
 def results(**scores: list[float]) -> dict:
@@ -118,6 +128,51 @@ def test_picture_has_a_panel_for_every_task_and_is_the_same_twice(tmp_path):
     assert {name for name in groups if name.startswith("axes")} == {"axes_1", "axes_2", "axes_3"}
     findings.picture(made, file)
     assert file.read_bytes() == once
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "holds"),
+    [
+        ([60.0], [50.0], True),
+        ([50.0], [60.0], False),
+        ([60.0], [55.0], None),
+        ([0.5, 0.52], [0.44, 0.46], True),  # seeds decide, not the tenth
+        ([0.5, 0.8], [0.42, 0.46], None),
+    ],
+)
+def test_larger(first, second, holds):
+    found = findings.larger("in rank", ("one", first), ("two", second))
+    assert found.holds is holds
+    assert ("10% (one seed)" in found.words) == (holds is None and len(first) == 1)
+    assert f"({statistics.fmean(first):.3g} against {statistics.fmean(second):.3g})" in found.words
+
+
+def with_measures(*, tasks: bool) -> dict:
+    """Results with a measure "rank", beside the tasks or without any."""
+    made = results(raw=[50.0], one=[52.0, 54.0])
+    made["settings"]["measures"] = {"rank": "at most 9"}
+    for variant in made["variants"].values():
+        for seed, run in enumerate(variant["runs"].values()):
+            run["measures"] = {"rank": 4.5 + seed, "not shown": 1.0}
+            if not tasks:
+                run["scores"] = {}
+                del run["mean"]
+    if not tasks:
+        made["settings"] |= {"metrics": {}, "items": {}}
+    return made
+
+
+def test_measures_stand_beside_tasks_or_alone(tmp_path):
+    beside, alone = (findings.table(with_measures(tasks=tasks), "a_study") for tasks in (True, False))
+    assert "|  | A, accuracy | B, nDCG@10 | rank, at most 9 | mean | against raw | n |" in beside
+    assert "| one | 53.0 ± 1.4 | 63.0 ± 1.4 | 5 ± 0.707 | 58.0 ± 1.4 | +3.0 | 2 |" in beside
+    assert "| items | 3 texts | 7 |  |  |  |  |" in beside
+    assert "|  | rank, at most 9 | n |" in alone and "| one | 5 ± 0.707 | 2 |" in alone
+    assert "items" not in alone and "In percent" not in alone and "subsamples" not in alone
+    for tasks, panels in ((True, 4), (False, 1)):
+        findings.picture(with_measures(tasks=tasks), tmp_path / "picture.svg")
+        drawn = (tmp_path / "picture.svg").read_text()
+        assert f'id="axes_{panels}"' in drawn and f'id="axes_{panels + 1}"' not in drawn
 
 
 def test_results_of_other_settings_are_refused_and_new_variants_find_a_place(tmp_path):
@@ -275,6 +330,176 @@ def test_domain_queries_find_their_own_passage():
     assert (sentences.queries, sentences.passages) == (["First of A."], [f"Then {long}."])
     vectors = {"First of A.": [1.0, 0.0], f"Then {long}.": [0.9, 0.1]}
     assert retrieval_ndcg(lambda texts: np.array([vectors[text] for text in texts]), sentences) == 1.0
+
+
+def write_wiki(folder: Path) -> Path:
+    """A data folder with passages to train on and articles that are held out, six sentences a passage."""
+    sentences = training_sentences()
+    passages = [" ".join(sentences[i : i + 6]) for i in range(0, 240, 6)]
+    (folder / "wiki").mkdir(parents=True)
+    for name, part in (("passages", passages[:20]), ("passages_dev", passages[20:])):
+        ids = [f"{i // 2}-{i % 2}" for i in range(len(part))]
+        columns = {"id": ids, "title": [f"title {i}" for i in ids], "text": part}
+        pq.write_table(pa.table(columns), folder / "wiki" / f"{name}.parquet")
+    return folder
+
+
+@pytest.fixture
+def run_smoke(tiny_backbone_dir, tmp_path, monkeypatch):
+    """Runs a study's main on a tiny backbone and tiny data; gives its results and its Markdown."""
+    data = write_wiki(tmp_path / "data")
+    tasks = [Task(name=name, metric="m", items="2 texts", score=Probe()) for name in ("A", memory_tokens.RETRIEVAL)]
+    monkeypatch.setattr(studies, "load_tasks", lambda data, sizes: None)
+    monkeypatch.setattr(studies, "five_tasks", lambda loaded: tasks)
+
+    def run(study) -> tuple[dict, str]:
+        arguments = {"--preset": "smoke", "--data": data, "--model": tiny_backbone_dir, "--device": "cpu"}
+        arguments |= {"--out": tmp_path / "results", "--work": tmp_path / "work"}
+        monkeypatch.setattr(sys, "argv", ["study", *(str(word) for pair in arguments.items() for word in pair)])
+        study.main()
+        file = tmp_path / "results" / f"{study.__name__}_smoke.json"
+        assert file.with_suffix(".svg").stat().st_size > 1000
+        return json.loads(file.read_text()), file.with_suffix(".md").read_text()
+
+    return run
+
+
+def test_spectrum_study(run_smoke):
+    found, text = run_smoke(spectrum)
+    assert list(found["variants"]) == ["raw, memory tokens", "CTKD", "CT-NLL", "RC"]
+    for variant in found["variants"].values():
+        (run,) = variant["runs"].values()
+        singular = np.array(run["singular_values"])
+        assert len(singular) == 12 and (np.diff(singular) <= 0).all()
+        ratio = (singular**2).sum() ** 2 / (singular**4).sum()
+        assert run["measures"]["participation ratio"] == pytest.approx(ratio, rel=0.02)
+        matrix = np.array(run["memory_correlation"]["matrix"])
+        assert matrix.shape == (8, 8) and np.allclose(matrix.diagonal(), 1)
+        off = matrix[~np.eye(8, dtype=bool)]
+        assert run["measures"]["most alike"] == pytest.approx(off.max())
+        assert run["measures"]["memory tokens alike"] == pytest.approx(off.mean(), abs=1e-3)
+    assert found["verdict"].count(";") == 3 and "in effective rank, CTKD" in found["verdict"]
+    assert "| CT-NLL |" in text and "12 Wikipedia passages" in text
+    assert {"CTKD", "RC"} <= found["summary"].keys()
+
+
+def test_memory_tokens_study(run_smoke):
+    found, text = run_smoke(memory_tokens)
+    for tokens, (name, variant) in zip((1, 4, 8, 16), found["variants"].items(), strict=True):
+        recipe = variant["settings"]["recipe"]
+        assert recipe["embedder"]["memory_tokens"] == tokens
+        room = recipe["stages"]["compression"]["max_length"] - tokens, recipe["embed_length"] - tokens
+        assert room == (64 - 8, 80 - 8), "as much text whatever the memory"
+        (run,) = variant["runs"].values()
+        assert (run["memory_correlation"] is None) == (tokens == 1)
+        assert f"| {name} | 50.0 |" in text
+    assert "16 memory tokens" in found["verdict"]
+
+
+def test_context_length_study(run_smoke):
+    found, text = run_smoke(context_length)
+    (run,) = found["variants"]["CTKD"]["runs"].values()
+    assert list(run["kl_by_context"]) == ["8", "16", "24"] and run["texts_measured"] == 6
+    for context, kl in run["kl_by_context"].items():
+        assert all(len(values) == 6 for values in kl.values()) and min(kl["nothing"]) > 0
+        share = sum(kl["memory"]) / sum(kl["nothing"])
+        assert run["measures"][f"{context} tokens"] == pytest.approx(share, rel=1e-3)
+        assert f"| {context} | {statistics.fmean(kl['memory']):.3f} |" in text
+    assert "contexts of at most 46 tokens" in text  # 64 less 8 of memory and 10 of continuation
+    assert "95% interval over 6 texts" in found["verdict"]
+
+
+SHARED = [f"compression.{name}" for name in ("steps", "batch_size", "learning_rate")]
+
+
+def test_budgets_are_those_of_the_pretext_study():
+    for preset, budget in pretext.BUDGETS.items():
+        rows = {row.name: row for row in pretext.variants(preset)}
+        for row in (*spectrum.variants(preset), *memory_tokens.variants(preset)):
+            assert {key: row.settings[key] for key in SHARED} == {key: budget[key] for key in SHARED}
+        assert all(rows[row.name] == row for row in spectrum.variants(preset))
+        for row in rows.values():
+            recipe = override(find_recipe(row.recipe), row.settings)
+            assert row.recipe == "text2token" or recipe.stages["compression"].steps == budget["compression.steps"]
+
+
+def context_loss(folder: Path) -> CompressionLoss:
+    memory = {"pooling": "memory", "memory_tokens": 3, "prompt": "{text}"}
+    embedder, backbone, _ = plain_embedder(folder, **memory)
+    add_random_adapter(embedder)
+    return CompressionLoss(embedder.eval(), backbone.head(), bos_id=BOS_ID)
+
+
+@pytest.mark.parametrize("with_bos", [True, False])
+def test_divergence_by_what_is_read(with_bos, tmp_path):
+    """Each against distributions of the raw model on the same ids, read one text at a time."""
+    save_tiny("llama", tmp_path, tied=False, tokenizer=tiny_tokenizer(with_bos=with_bos))
+    loss = context_loss(tmp_path)
+    _, raw, _ = plain_embedder(tmp_path)
+    model, tokenizer = raw.load(), raw.tokenizer
+    texts = [torch.tensor(tokenizer(text)["input_ids"][:16]) for text in training_sentences()[:5]]
+    found = context_length.divergences(loss, texts, 12, 4)
+
+    def log_q(ids: list[int]) -> torch.Tensor:
+        with torch.no_grad():
+            return model(torch.tensor([ids])).logits[0, -5:].log_softmax(-1)
+
+    for row, text in enumerate(texts):
+        ids = text.tolist()
+        assert (ids[0] == BOS_ID) == with_bos
+        words, rest, teacher = ids[int(with_bos) : 12], ids[12:], log_q(ids)
+        for name, read in (("nothing", []), ("last words", words[-3:]), ("context", words)):
+            expected = (teacher.exp() * (teacher - log_q([BOS_ID, *read, *rest]))).sum(-1).mean()
+            assert found[name][row].item() == pytest.approx(expected.item(), abs=2e-5), name
+    if with_bos:
+        assert found["context"].abs().max() < 1e-5, "the whole context loses nothing"
+        assert found["memory"].min() > 1e-3
+    else:
+        assert found["context"].min() > 1e-3, "what the additional bos costs"
+
+
+def test_memory_that_tells_more_loses_less(tmp_path):
+    """Memory states put in by hand: the context's last three words, or with noise upon them."""
+    save_tiny("llama", tmp_path, tied=False, tokenizer=tiny_tokenizer(with_bos=True))
+    loss = context_loss(tmp_path)
+    texts = [torch.tensor(loss.model.tokenizer(text)["input_ids"][:16]) for text in training_sentences()[:20]]
+    weight = loss.memory[0].weight
+    noise = torch.randn(20, 3, 32, generator=torch.Generator().manual_seed(0)) * weight.std()
+    means = []
+    for scale in (0.0, 0.3, 3.0):
+        loss.compress = lambda contexts, scale=scale: weight[torch.stack(contexts)[:, -3:]] + scale * noise
+        found = context_length.divergences(loss, texts, 12, 4)
+        means.append(found["memory"].mean().item())
+    assert means[0] == pytest.approx(found["last words"].mean().item(), rel=1e-4)
+    assert means[0] < means[1] < means[2]
+
+
+def test_growth_is_told_with_its_interval():
+    def run(short: float, long: float) -> dict:
+        random = np.random.default_rng(0)
+        nothing = random.uniform(0.9, 1.1, 40)
+        noisy = {
+            context: share * nothing * random.uniform(0.8, 1.2, 40) for context, share in ((8, short), (64, long))
+        }
+        kl = {str(c): {"memory": memory.tolist(), "nothing": nothing.tolist()} for c, memory in noisy.items()}
+        return {"kl_by_context": kl}
+
+    assert context_length.growth([run(0.3, 0.6)], 8, 64).holds is True
+    assert context_length.growth([run(0.6, 0.3)], 8, 64).holds is False
+    assert context_length.growth([run(0.5, 0.505)], 8, 64).holds is None
+    both = context_length.growth([run(0.3, 0.6), run(0.5, 0.6)], 8, 64).words
+    assert "of what 8 tokens tell 40%" in both and "interval over 40 texts" in both
+
+
+def test_looks_are_made_in_memory(tiny_backbone_dir):
+    memory = {"pooling": "memory", "memory_tokens": 3, "prompt": "{text}"}
+    embedder, _, _ = plain_embedder(tiny_backbone_dir, **memory)
+    texts = training_sentences()[:9]
+    found = spectrum.shape_of(texts)(embedder, None)
+    vectors = read_memory(embedder, texts).embedding_ND.numpy().astype(np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    singular = np.linalg.svd(unit - unit.mean(0), compute_uv=False)
+    np.testing.assert_allclose(found["singular_values"][:-1], singular[:-1], rtol=1e-3)
 
 
 def test_the_recorded_study_still_reads_as_its_table():

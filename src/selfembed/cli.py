@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("train", help="train an embedder on a corpus", description="Train an embedder.")
     add_plan_options(verb)
+    add_pair_options(verb)
     verb.add_argument("--out", metavar="DIR", help="folder of the finished embedder (needed unless --dry-run)")
     verb.add_argument("--dry-run", action="store_true", help="print what would be done and what it takes; do nothing")
     verb.add_argument("--no-report", action="store_true", help="leave no report.html in the folder")
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--texts", type=int, default=500, metavar="N", help="sample size for the figures (default 500)")
     verb.add_argument("--show", type=int, default=5, metavar="N", help="texts shown with their targets (default 5)")
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.set_defaults(run=run_targets)
+    verb.set_defaults(run=run_targets, pairs=[], instruction=[], dev=None)
 
     verb = verbs.add_parser(
         "explain", help="show what an embedding says in words", description="Show aligned tokens, raw and trained."
@@ -146,7 +147,8 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--recipe",
         default="text2token",
-        help="text2token (default; the paper's numbers), text2token-small (minutes on two CPU cores) or bag-of-tokens",
+        help="text2token (default; the paper's numbers), text2token-small (minutes on two CPU cores), bag-of-tokens, "
+        "llm2comp-unsup, llm2comp (with --pairs), or these two with -small",
     )
 
     group = verb.add_argument_group("numbers of the recipe")
@@ -177,6 +179,28 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     group.add_argument("--tagger", default="auto", help="hanta, or a spaCy pipeline's name or folder")
     group.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
+
+
+def add_pair_options(verb: argparse.ArgumentParser) -> None:
+    """Labelled examples, for recipes with a supervised stage."""
+    group = verb.add_argument_group("labelled pairs, for recipes with a supervised stage (llm2comp)")
+    group.add_argument(
+        "--pairs",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="P",
+        help="files (jsonl, json, csv, tsv, parquet), folders that datasets saved, or datasets ids (ID or ID:CONFIG); "
+        "columns query (or anchor, question), positive (or answer, pos) and perhaps negative, negative_1, ...",
+    )
+    group.add_argument(
+        "--instruction",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="said before the queries of a set, which is named as its file without suffix, or as the id after its /",
+    )
+    group.add_argument("--dev", metavar="FILE", help="pairs that decide when to stop, and which step is kept")
 
 
 def add_task_options(verb: argparse.ArgumentParser) -> None:
@@ -263,10 +287,11 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
         if getattr(options, name) is not None:
             settings[name] = getattr(options, name)
     for item in options.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"--set {item}: expected NAME=VALUE, e.g. --set temperature=1e-2")
-        settings[name.strip()] = value.strip()
+        name, value = named_value("--set", item, "temperature=1e-2")
+        settings[name] = value
+    instructions = dict(
+        named_value("--instruction", item, "'nli=Retrieve entailed sentences'") for item in options.instruction
+    )
     recipe = find_recipe(options.recipe)
     if options.stages:
         recipe = choose_stages(recipe, [name.strip() for name in options.stages.split(",")])
@@ -285,6 +310,9 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
             options.model,
             corpus,
             recipe,
+            pairs=options.pairs,
+            dev=options.dev,
+            instructions=instructions,
             settings=settings,
             seed=options.seed,
             dtype=options.dtype,
@@ -297,6 +325,14 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
     for reason, count in plan.corpus.report.skipped.items():
         print(f"left out: {count:,} x {reason}", file=sys.stderr)
     return plan
+
+
+def named_value(option: str, item: str, example: str) -> tuple[str, str]:
+    """Name and value of an option like ``NAME=VALUE``."""
+    name, equals, value = item.partition("=")
+    if not equals:
+        raise InputError(f"{option} {item}: expected NAME=VALUE, e.g. {option} {example}")
+    return name.strip(), value.strip()
 
 
 def run_train(options: argparse.Namespace) -> int:
@@ -324,7 +360,12 @@ def run_train(options: argparse.Namespace) -> int:
             f"{sum(losses[-tenth:]) / tenth:.3f}, {stage['training_seconds']:.0f} s"
             + (f", {stage['texts_without_target']} texts had no target" if stage.get("texts_without_target") else "")
             + (f", {stage['texts_too_short']} texts were too short to split" if stage.get("texts_too_short") else "")
+            + (f", {stage['negatives_filled_in']:,} negatives filled in" if stage.get("negatives_filled_in") else "")
         )
+        if "dev" in stage:
+            dev, best = stage["dev"], stage["dev"]["best_step"]
+            scores = {entry["step"]: entry["score"] for entry in dev["curve"]}
+            print(f"{stage['name']}: dev {dev['metric']} {scores[0]:.3f} -> {scores[best]:.3f} at step {best}, kept")
     print(f"embedder: {options.out} (peak memory {record['peak_memory_gib']:.1f} GiB)")
     if not options.no_report:
         leave_report(options_out(options), plan.corpus, tagger=plan.tagger, model=options.model)
@@ -399,6 +440,7 @@ def run_targets(options: argparse.Namespace) -> int:
 
 def run_explain(options: argparse.Namespace) -> int:
     from selfembed.explain.aligned_tokens import EXAMPLES, aligned_tokens, load_explained
+    from selfembed.explain.memory_tokens import explain_memory
     from selfembed.explain.similarity import explain_similarity
 
     if options.k < 1:
@@ -418,12 +460,17 @@ def run_explain(options: argparse.Namespace) -> int:
         for name, model in (("raw", explained.raw), ("trained", explained.embedder))
         if options.texts
     }
+    memory = explain_memory(explained.embedder, explained.head, explained.tokenizer, options.texts, k=options.k)
     pair = None
     if len(options.texts) == 2:
         pair = explain_similarity(explained.embedder, explained.head, explained.tokenizer, *options.texts, k=options.k)
     if options.json:
         rows = [
-            {"text": text, **{name: [vars(token) for token in column[i]] for name, column in columns.items()}}
+            {
+                "text": text,
+                **{name: [vars(token) for token in column[i]] for name, column in columns.items()},
+                **({"memory": memory[i].to_dict()["memory"]} if memory else {}),
+            }
             for i, text in enumerate(options.texts)
         ]
         found: dict[str, Any] = {"texts": rows}
@@ -437,6 +484,8 @@ def run_explain(options: argparse.Namespace) -> int:
         print(text if len(text) <= 200 else text[:200] + " ...")
         for line in aligned_table(columns["raw"][i], columns["trained"][i]):
             print(line)
+        if memory:
+            print("\n".join(memory[i].lines()))
         print()
     if options.texts:
         print("* occurs in the text, case and leading space aside")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from selfembed.backbone import EMBEDDED, Backbone, LMHead, best_dtype, load_back
 from selfembed.corpus import Corpus
 from selfembed.embedder import build_embedder, embedder_prompt, fitting_length
 from selfembed.errors import InputError
+from selfembed.examples import Examples, batches, instructed, joined, read_examples, read_sets
 from selfembed.losses.compression import Compression
-from selfembed.losses.contrastive import TwoViews
+from selfembed.losses.contrastive import Supervised, TwoViews
 from selfembed.provenance import content_hash
 from selfembed.recipes import Recipe, find_recipe, override
 from selfembed.targets.data_driven import DataDriven
@@ -36,6 +38,8 @@ class Plan:
     dtype: torch.dtype
     device: str
     tagger: Tagger | None
+    pairs: tuple[Examples, ...] = ()
+    dev: Examples | None = None
 
     @property
     def tagger_name(self) -> str:
@@ -45,7 +49,17 @@ class Plan:
     def key(self) -> str:
         """Content hash: two plans of one key end in the same weights on the same machine."""
         parts = (self.backbone.fingerprint, self.corpus.fingerprint, self.recipe.to_dict(), self.seed)
-        return content_hash(*parts, str(self.dtype), self.device, self.tagger_name)
+        labelled = [self._labelled()] if self.pairs else []  # the key of a plan without any stays what it was
+        return content_hash(*parts, str(self.dtype), self.device, self.tagger_name, *labelled)
+
+    def _labelled(self) -> dict[str, Any]:
+        """Pairs for the record; nothing where there are none."""
+        found: dict[str, Any] = {}
+        if self.pairs:
+            found["pairs"] = [examples.to_dict() for examples in self.pairs]
+        if self.dev:
+            found["dev"] = self.dev.to_dict()
+        return found
 
     def target_source(self, embedder: SentenceTransformer | None = None, head: LMHead | None = None) -> TargetSource:
         """Where this plan's token targets come from."""
@@ -70,6 +84,7 @@ class Plan:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
             "tagger": self.tagger_name,
+            **self._labelled(),
         }
 
 
@@ -78,6 +93,9 @@ def make_plan(
     corpus: Any = "python-docs",
     recipe: str | Recipe = "text2token",
     *,
+    pairs: Any = None,
+    dev: Any = None,
+    instructions: Mapping[str, str] | None = None,
     settings: dict[str, Any] | None = None,
     seed: int = 0,
     dtype: str = "auto",
@@ -96,6 +114,7 @@ def make_plan(
     if dtype not in ("auto", "float32", "bfloat16"):
         raise InputError(f"dtype {dtype!r}: expected 'auto', 'float32' or 'bfloat16'")
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
+    sets, dev_set = read_pairs(resolved, pairs, dev, instructions)
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     for length in (*(stage.max_length for stage in resolved.stages.values()), resolved.embed_length):
         fitting_length(backbone, resolved.embedder, length)
@@ -111,7 +130,43 @@ def make_plan(
         dtype=best_dtype(device) if dtype == "auto" else getattr(torch, dtype),
         device=device,
         tagger=found_tagger,
+        pairs=sets,
+        dev=dev_set,
     )
+
+
+def read_pairs(
+    recipe: Recipe, pairs: Any, dev: Any, instructions: Mapping[str, str] | None
+) -> tuple[tuple[Examples, ...], Examples | None]:
+    """The labelled examples of a plan, to train on and to stop by.
+
+    Raises:
+        InputError: the recipe needs some and there are none, or has no use for what is given, or they are bad.
+    """
+    given = pairs is not None and not (isinstance(pairs, list | tuple | Mapping) and not pairs)
+    supervised = [stage for stage in recipe.stages.values() if isinstance(stage.objective, Supervised)]
+    if supervised and not given:
+        unsupervised = recipe.name.replace("llm2comp", "llm2comp-unsup")
+        raise InputError(
+            f"recipe {recipe.name}: its supervised stage needs labelled pairs; give them (--pairs FILE), or use "
+            f"{unsupervised}, which needs none"
+        )
+    if not supervised:
+        for name, value in (("pairs", given), ("dev", dev), ("instruction", instructions)):
+            if value:
+                raise InputError(
+                    f"{name}: recipe {recipe.name} has no supervised stage; use llm2comp, or leave it out"
+                )
+        return (), None
+    sets = read_sets(pairs)
+    dev_sets = () if dev is None else (read_examples(dev),)
+    found = instructed((*sets, *dev_sets), instructions or {})
+    rows, _ = joined(sets, seed=0)
+    for stage in supervised:  # a batch that cannot be made is refused before the stages before it are trained
+        homogeneous = stage.objective.batches == "homogeneous"
+        sizes = [len(one.rows) for one in sets]
+        batches(rows, sizes, steps=1, batch_size=stage.batch_size, homogeneous=homogeneous, seed=0)
+    return found[: len(sets)], found[-1] if dev_sets else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +210,19 @@ def estimate(plan: Plan) -> Estimate:
     stages = []
     for name, stage in plan.recipe.stages.items():
         embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
-        mean_tokens = sum(min(length + prompt, stage.max_length) for length in lengths) / len(lengths)
+        stage_lengths, texts_of_stage = lengths, stage.texts
+        if isinstance(stage.objective, Supervised):
+            stage_lengths = example_lengths(plan)
+            texts_of_stage = stage.steps * stage.batch_size * (2 + max(one.negatives for one in plan.pairs))
+        mean_tokens = sum(min(length + prompt, stage.max_length) for length in stage_lengths) / len(stage_lengths)
         tokens_per_second = forward_rate(embedder, sample[: min(32, stage.batch_size)])
         forwards, extra_seconds = _STEP_FORWARDS, 0.0
         if isinstance(stage.objective, Compression):
             forwards = _COMPRESSION_FORWARDS
         if isinstance(stage.objective, TwoViews):
             forwards = 2 * (1 + _STEP_FORWARDS)  # both views, once more for the cached gradients
+        if isinstance(stage.objective, Supervised):
+            forwards = 1 + _STEP_FORWARDS
         if isinstance(stage.objective, ModelDerived):
             forwards += 1
             if stage.objective.common == "sample":
@@ -170,16 +231,16 @@ def estimate(plan: Plan) -> Estimate:
         if isinstance(stage.objective, DataDriven):
             words = plan.corpus.report.words * min(1.0, plan.recipe.statistics_texts / len(texts))
             extra_seconds = words / _TARGET_WORDS_PER_SECOND
-        tokens = round(stage.texts * mean_tokens)
+        tokens = round(texts_of_stage * mean_tokens)
         seconds = tokens * forwards / tokens_per_second + extra_seconds
-        stages.append(StageEstimate(name=name, texts=stage.texts, tokens=tokens, seconds=seconds))
+        stages.append(StageEstimate(name=name, texts=texts_of_stage, tokens=tokens, seconds=seconds))
     parameters = sum(parameter.numel() for parameter in embedder.parameters())
     memory = max(
         training_memory_gib(
             plan.backbone,
             parameters,
             plan.dtype,
-            batch_size=stage.batch_size // stage.accumulation,
+            batch_size=stage.micro_batch_size or stage.batch_size,
             max_length=stage.max_length,
         )
         for stage in plan.recipe.stages.values()
@@ -188,6 +249,17 @@ def estimate(plan: Plan) -> Estimate:
     return Estimate(
         corpus_texts=len(texts), corpus_tokens=round(mean_length * len(texts)), stages=stages, memory_gib=memory
     )
+
+
+def example_lengths(plan: Plan) -> list[int]:
+    """Tokens of the texts of the first labelled examples of each set."""
+    texts = [
+        text
+        for examples in plan.pairs
+        for row in examples.rows.select(range(min(64, len(examples.rows))))
+        for text in row.values()
+    ]
+    return [len(ids) for ids in plan.backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
 def forward_rate(embedder: SentenceTransformer, texts: list[str]) -> float:

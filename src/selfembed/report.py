@@ -1,6 +1,6 @@
 """One page on one finished embedder: how it was trained, and what that changed.
 
-Shapes: N texts, D hidden.
+Shapes: N texts, K memory tokens, D hidden.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ from selfembed.errors import InputError
 from selfembed.explain import plots
 from selfembed.explain.aligned_tokens import AlignedToken, Explained, aligned_tokens, load_explained
 from selfembed.explain.hit_miss import HitMissChange, hit_miss_change
+from selfembed.explain.memory_tokens import (
+    COPIES,
+    MemoryRead,
+    correlate_memory,
+    memory_tokens_of,
+    memory_words,
+    read_memory,
+)
 from selfembed.explain.spectrum import SpectrumChange, alignment, compare_spectra
 from selfembed.export import RECORD
 from selfembed.page import box, fill, joined, page, table
@@ -45,6 +53,7 @@ REPORT_TOKENS = 8_000
 
 _K = 10  # aligned tokens of a text, as in the paper
 _SHOWN_TEXTS = 5
+_MEMORY_TEXTS = 2  # whose memory tokens are shown one by one
 _SHOWN_CHARACTERS = 280
 _HALVED_TEXTS = 50  # for the alignment of two halves
 _STATISTICS_TEXTS = 2_000  # counted where the corpus is not the one that was trained on
@@ -52,25 +61,44 @@ _CHUNK = 64
 
 
 class Encoded(nn.Module):
-    """An embedder that has read its texts already: they are encoded once for all sections of a report."""
+    """An embedder that has read its texts already: they are encoded once for all sections of a report.
+
+    Attributes:
+        vectors_ND: their embeddings, float32.
+        states_NKD: the states of their memory tokens; None where the embedder has not several.
+    """
 
     def __init__(self, embedder: SentenceTransformer, texts: Sequence[str], progress: Progress, task: str) -> None:
         super().__init__()
         self.row_of = {text: row for row, text in enumerate(texts)}
-        parts = []
+        vectors, states = [], []
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
-            parts.append(embedder.encode(chunk, convert_to_tensor=True, show_progress_bar=False).float())
+            if memory_tokens_of(embedder):
+                read = read_memory(embedder, chunk)
+                vectors.append(read.embedding_ND)
+                states.append(read.states_NKD)
+            else:
+                vectors.append(embedder.encode(chunk, convert_to_tensor=True, show_progress_bar=False).float())
             progress(task, start + len(chunk), len(texts))
-        self.vectors_ND = torch.cat(parts)
+        self.vectors_ND = torch.cat(vectors)
+        self.states_NKD = torch.cat(states) if states else None
 
     def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> Any:
         """Vectors of texts it has read, as SentenceTransformer gives them."""
-        vectors_ND = self.vectors_ND[[self.row_of[text] for text in texts]]
+        vectors_ND = self.vectors_ND[self._rows(texts)]
         return vectors_ND if convert_to_tensor else vectors_ND.cpu().numpy()
+
+    def memory(self, texts: Sequence[str]) -> MemoryRead:
+        """Memory states and vectors of texts it has read."""
+        rows = self._rows(texts)
+        return MemoryRead(self.states_NKD[rows], self.vectors_ND[rows])
 
     def get_embedding_dimension(self) -> int:
         return self.vectors_ND.shape[1]
+
+    def _rows(self, texts: Sequence[str]) -> list[int]:
+        return [self.row_of[text] for text in texts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +179,7 @@ def build_report(
         ("losses", "Loss", _losses(seen)),
         ("targets", "Targets", _targets(seen)),
         ("tokens", "What the embeddings say", _tokens(seen)),
+        *([("memory", "Memory tokens", _memory(seen))] if seen.explained.embedder.states_NKD is not None else []),
         ("hits", "Hits and misses", _hits(hits)),
         ("space", "The shape of the space", _space(space, seen)),
         ("scores", "Scores", scored or _no_scores(folder)),
@@ -286,8 +315,8 @@ def _losses(seen: Seen) -> Markup:
         else:
             figures.append(_without(f"{stage['name']}: its record has no finite losses"))
     how = (
-        "How far the embeddings' distributions are from their targets: the thick line should fall, and flatten where "
-        "nothing more is learnt. The losses of different stages cannot be compared."
+        "What each stage made smaller, in nats: the thick line should fall, and flatten where nothing more is learnt. "
+        "The losses of different stages cannot be compared."
     )
     return joined([_how(how), fill('<div class="figures">{}</div>', joined(figures))])
 
@@ -387,6 +416,28 @@ def _tokens(seen: Seen) -> Markup:
 def _chips(who: str, tokens: Sequence[AlignedToken]) -> Markup:
     chips = [_chip(token.token, f"{token.probability:.1%}", hit=token.in_text) for token in tokens]
     return fill('<p class="tokens"><span class="who">{}</span> {}</p>', who, joined(chips))
+
+
+def _memory(seen: Seen) -> Markup:
+    """How alike the memory tokens of the trained embedder are, and what each says of a few texts."""
+    explained, texts = seen.explained, seen.texts[:_MEMORY_TEXTS]
+    correlation = correlate_memory(explained.embedder.memory(seen.texts).states_NKD)
+    how = (
+        "The embedding is the mean over the memory tokens, so each should add something. Cells: the cosine of two "
+        f"tokens' states, mean over the texts; framed from {COPIES:g} on, where one is a copy of the other."
+    )
+    drawn = plots.heat_map(correlation.matrix, name="memory", framed=COPIES)
+    parts = [_how(how)]
+    if correlation.warning:
+        parts.append(fill("<p><strong>Warning:</strong> {}.</p>", correlation.warning))
+    parts.append(_figure(drawn, f"Memory tokens of {len(seen.texts):,} texts"))
+    parts.append(_how("What each memory token says of a text by itself, below the whole embedding:"))
+    read = explained.embedder.memory(texts)
+    k = min(_K, len(explained.head.weight))
+    for text, words in zip(texts, memory_words(read, explained.head, explained.tokenizer, texts, k=k), strict=True):
+        parts += [_quote(text), _chips("embedding", words.pooled)]
+        parts += [_chips(f"memory {number}", tokens) for number, tokens in enumerate(words.memory, 1)]
+    return joined(parts)
 
 
 def _hits(hits: HitMissChange) -> Markup:

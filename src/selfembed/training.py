@@ -7,8 +7,9 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,14 @@ from selfembed.embedder import build_embedder, fitting_length
 from selfembed.errors import InputError
 from selfembed.export import export_embedder, merged_backbone
 from selfembed.losses.compression import Compression, CompressionLoss
-from selfembed.losses.contrastive import TwoViews, require_two_views, set_attention_dropout, two_views_loss
+from selfembed.losses.contrastive import (
+    Supervised,
+    TwoViews,
+    require_two_views,
+    set_attention_dropout,
+    supervised_loss,
+    two_views_loss,
+)
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.memory import memory_embedding
 from selfembed.mode import checkpointing_kwargs
@@ -40,6 +48,7 @@ from selfembed.plan import Plan, make_plan
 from selfembed.prompt import NO_PROMPT
 from selfembed.provenance import Progress, environment, peak_memory_gib, silent, write_json, writing
 from selfembed.recipes import Recipe, Stage
+from selfembed.supervised import BestOnDev, SupervisedData
 from selfembed.targets.model_derived import ModelDerived
 from selfembed.targets.store import choose_texts, summary
 
@@ -54,6 +63,9 @@ def train(
     recipe: str | Recipe = "text2token",
     *,
     out: str | Path,
+    pairs: Any = None,
+    dev: Any = None,
+    instructions: Mapping[str, str] | None = None,
     settings: dict[str, Any] | None = None,
     seed: int = 0,
     dtype: str = "auto",
@@ -62,7 +74,7 @@ def train(
     trust_remote_code: bool = False,
     progress: Progress = silent,
 ) -> SentenceTransformer:
-    """Turns a language model into a text embedder, from unlabelled text, and leaves it as a folder.
+    """Turns a language model into a text embedder, from unlabelled text or labelled pairs, and leaves it as a folder.
 
     Interrupted and called again with the same arguments, it goes on from the last checkpoint, which it keeps in
     ``<out>.partial``, and ends in the same weights.
@@ -73,6 +85,10 @@ def train(
             strings, or a :class:`~selfembed.corpus.Corpus`.
         recipe: name or object.
         out: folder of the finished embedder; must not exist.
+        pairs: labelled examples for a supervised stage, see :func:`selfembed.examples.read_sets`.
+        dev: one more set of them, which decides when that stage stops and which of its steps is kept.
+        instructions: said before the queries of a set, by its name. Whoever embeds a query later says it likewise:
+            ``"instruction: query"``.
         settings: numbers of the recipe to replace, see :func:`selfembed.recipes.override`.
         seed: of the choice of texts, the adapter's start, dropout and order.
         dtype: of the frozen weights: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for what the machine does best. The
@@ -93,6 +109,9 @@ def train(
         model,
         corpus,
         recipe,
+        pairs=pairs,
+        dev=dev,
+        instructions=instructions,
         settings=settings,
         seed=seed,
         dtype=dtype,
@@ -302,13 +321,63 @@ def run_stage(
     """Trains one stage from the adapter as it stands; leaves ``adapter.safetensors`` and ``record.json``."""
     started = time.monotonic()
     embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
-    texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=texts_used, seed=plan.seed)["text"])
-    loss, texts, notes = stage_loss(plan, stage, embedder, head, texts, progress)
-    dataset = stage_dataset(texts, stage, seed=plan.seed)
+    data = best = None
+    if isinstance(stage.objective, Supervised):
+        loss = supervised_stage_loss(plan, stage, embedder)
+        data = SupervisedData(plan.pairs, stage, embedder, folder, seed=plan.seed)
+        best = BestOnDev(plan.dev, stage.objective, embedder, folder, partial(save_adapter, embedder))
+        notes = data.notes
+    else:
+        texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=texts_used, seed=plan.seed)["text"])
+        loss, texts, notes = stage_loss(plan, stage, embedder, head, texts, progress)
+        notes = {"texts": len(texts), **notes}
+        dataset = stage_dataset(texts, stage, seed=plan.seed)
     prepared = time.monotonic()
     if stage.gradient_checkpointing and not embedder.transformers_model.is_gradient_checkpointing:
         embedder.transformers_model.gradient_checkpointing_enable(checkpointing_kwargs(embedder))
-    arguments = SentenceTransformerTrainingArguments(
+    watch = StageWatch(name, stage.steps, progress, loss)
+    resumed_from = checkpoint = last_checkpoint(folder, watch)
+    while True:
+        trainer = SentenceTransformerTrainer(
+            model=embedder,
+            args=training_arguments(plan, stage, folder),
+            train_dataset=data.at(checkpoint_step(checkpoint)) if data else dataset,
+            loss=loss,
+            callbacks=[watch, best, data] if data else [watch],
+        )
+        trainer.remove_callback(PrinterCallback)
+        if checkpoint is not None:
+            watch.restore(checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if not data or best.over or not data.due(trainer.state.global_step):
+            break
+        checkpoint = last_checkpoint(folder, watch)  # on with other negatives
+    folder.mkdir(parents=True, exist_ok=True)
+    if data:
+        if best.adapter is not None:
+            load_adapter(embedder, best.adapter)
+        notes |= {**best.record(), **data.record()}
+    save_adapter(embedder, folder / "adapter.safetensors")
+    write_json(
+        folder / "record.json",
+        {
+            "name": name,
+            **notes,
+            "resumed_from": resumed_from.name if resumed_from else None,
+            "preparation_seconds": round(prepared - started, 1),
+            "training_seconds": round(time.monotonic() - prepared, 1),
+            "loss_curve": [
+                {key: entry[key] for key in ("step", "loss", "grad_norm", "learning_rate") if key in entry}
+                for entry in trainer.state.log_history
+                if "loss" in entry
+            ],
+        },
+    )
+
+
+def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransformerTrainingArguments:
+    """A stage's numbers, as the trainer takes them."""
+    return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
         per_device_train_batch_size=stage.batch_size // stage.accumulation,
@@ -329,33 +398,6 @@ def run_stage(
         disable_tqdm=True,
         use_cpu=plan.device == "cpu",
         dataloader_pin_memory=plan.device != "cpu",
-    )
-    watch = StageWatch(name, stage.steps, progress, loss)
-    trainer = SentenceTransformerTrainer(
-        model=embedder, args=arguments, train_dataset=dataset, loss=loss, callbacks=[watch]
-    )
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = last_checkpoint(folder, watch)
-    if checkpoint is not None:
-        watch.restore(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_adapter(embedder, folder / "adapter.safetensors")
-    write_json(
-        folder / "record.json",
-        {
-            "name": name,
-            "texts": len(texts),
-            **notes,
-            "resumed_from": checkpoint.name if checkpoint else None,
-            "preparation_seconds": round(prepared - started, 1),
-            "training_seconds": round(time.monotonic() - prepared, 1),
-            "loss_curve": [
-                {key: entry[key] for key in ("step", "loss", "grad_norm", "learning_rate") if key in entry}
-                for entry in trainer.state.log_history
-                if "loss" in entry
-            ],
-        },
     )
 
 
@@ -435,6 +477,14 @@ def stage_loss(
     return TokenTargetLoss(embedder, head, targets), texts, notes
 
 
+def supervised_stage_loss(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> nn.Module:
+    """The loss of a supervised stage: attention without dropout, memory vectors as they stand."""
+    if plan.recipe.embedder.memory_tokens:
+        memory_embedding(embedder).memory.requires_grad_(False)
+    set_attention_dropout(embedder, 0.0)
+    return supervised_loss(embedder, stage.objective, mini_batch_size=stage.micro_batch_size or stage.batch_size)
+
+
 def long_enough(
     texts: Sequence[str], embedder: SentenceTransformer, plan: Plan, objective: Compression
 ) -> tuple[list[str], dict[str, Any]]:
@@ -500,9 +550,14 @@ class StageWatch(TrainerCallback):
             self.loss.common.texts = int(tensors["texts"])
 
 
+def checkpoint_step(checkpoint: Path | None) -> int:
+    """The step after which a checkpoint was written; 0 for none."""
+    return int(checkpoint.name.split("-")[1]) if checkpoint else 0
+
+
 def last_checkpoint(folder: Path, watch: StageWatch) -> Path | None:
     """The newest checkpoint that was written to its end; the trainer writes ``trainer_state.json`` last."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
     for checkpoint in found:
         try:
             json.loads((checkpoint / "trainer_state.json").read_text())

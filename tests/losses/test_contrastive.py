@@ -1,7 +1,8 @@
-"""Two views by dropout: InfoNCE against sentence-transformers' plain loss, and views that differ."""
+"""Contrastive losses against sentence-transformers' plain one and by hand; views by dropout that differ."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from runs import add_random_adapter, plain_embedder
@@ -9,7 +10,14 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from tiny import SENTENCES, save_tiny
 
 from selfembed.errors import InputError
-from selfembed.losses.contrastive import TwoViews, require_two_views, set_attention_dropout, two_views_loss
+from selfembed.losses.contrastive import (
+    Supervised,
+    TwoViews,
+    require_two_views,
+    set_attention_dropout,
+    supervised_loss,
+    two_views_loss,
+)
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -17,12 +25,15 @@ def folder(request, tmp_path_factory):
     return save_tiny(request.param, tmp_path_factory.mktemp("backbone"))
 
 
-def two_columns(embedder):
-    first, second = SENTENCES[:6], SENTENCES[6:12]
+def columns(embedder, count):
+    parts = [SENTENCES[6 * i : 6 * i + 6] for i in range(count)]
     return [
-        {key: value for key, value in embedder.preprocess(texts).items() if torch.is_tensor(value)}
-        for texts in (first, second)
+        {key: value for key, value in embedder.preprocess(texts).items() if torch.is_tensor(value)} for texts in parts
     ]
+
+
+def two_columns(embedder):
+    return columns(embedder, 2)
 
 
 def test_equals_the_plain_loss_for_any_mini_batch(folder):
@@ -67,8 +78,48 @@ def test_a_family_without_such_a_dropout_is_named(folder):
         set_attention_dropout(embedder, 0.2)
 
 
+def test_supervised_equals_the_plain_loss_with_hard_negatives(folder):
+    embedder, _, _ = plain_embedder(folder)
+    add_random_adapter(embedder, dropout=0.0)
+    expected = MultipleNegativesRankingLoss(embedder, scale=20.0)(columns(embedder, 4), None)
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
+    embedder.zero_grad()
+    value = supervised_loss(embedder, Supervised(), mini_batch_size=4)(columns(embedder, 4), None)
+    value.backward()
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(embedder.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.0, -0.1])
+def test_false_negatives_are_masked_as_said(margin, folder):
+    embedder, _, _ = plain_embedder(folder)
+    options = Supervised(false_negative_margin=margin, temperature=0.1)
+    with torch.no_grad():
+        value = supervised_loss(embedder, options, mini_batch_size=4)(columns(embedder, 3), None)
+    query_BD, positive_BD, negative_BD = (
+        embedder.encode(SENTENCES[6 * i : 6 * i + 6], normalize_embeddings=True).astype(np.float64) for i in range(3)
+    )
+    total, masked = 0.0, 0
+    for i in range(6):
+        similarities = query_BD[i] @ np.concatenate([positive_BD, negative_BD]).T
+        kept = similarities <= similarities[i] - margin
+        kept[i] = True
+        masked += int((~kept).sum())
+        total += np.log(np.exp(similarities[kept] / 0.1).sum()) - similarities[i] / 0.1
+    assert masked > 0
+    assert value.item() == pytest.approx(total / 6, rel=1e-4, abs=1e-5)
+
+
 def test_settings_are_checked():
     with pytest.raises(InputError, match="temperature 0"):
         TwoViews(temperature=0)
     with pytest.raises(InputError, match="attention_dropout 1"):
         TwoViews(attention_dropout=1)
+    for name, value in (
+        ("temperature", 0), ("batches", "odd"), ("metric", "map"), ("false_negative_margin", 3), ("refresh_every", 0),
+        ("refresh_margin", 1), ("eval_steps", 0), ("patience", 0),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=name):
+            Supervised(**{name: value})

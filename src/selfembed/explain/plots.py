@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 _INK, _DIM, _GRID, _PAPER, _RAW, _TRAINED = (f"#0{i}0{i}0{i}" for i in range(1, 7))
@@ -52,6 +53,8 @@ _SETTINGS = {
 _WIDTH = 5.2  # inches, of 72 units each
 _RAW_BARS = {"facecolor": _PAPER, "edgecolor": _RAW, "hatch": "////", "linewidth": 1}
 _TRAINED_BARS = {"facecolor": _TRAINED, "edgecolor": _TRAINED, "linewidth": 1}
+_TINT = 0.45  # of a cell's colour at the most: its number stays readable on either ground
+_NUMBERED = 16  # rows of a heat map whose cells have room for a number
 
 
 def loss_curve(losses: Sequence[float], *, name: str) -> str:
@@ -181,6 +184,35 @@ def score_bars(scores: Sequence[tuple[str, float]], *, name: str) -> str:
 
     height = 0.7 + 0.24 * len(scores)
     return _svg(draw, name, "; ".join(f"{task} {score:.1f}" for task, score in scores), height=height, legend=False)
+
+
+def heat_map(matrix: Sequence[Sequence[float]], *, name: str, framed: float) -> str:
+    """Mean cosines of memory tokens, a cell each; those of two different tokens from ``framed`` on have a frame."""
+    size = len(matrix)
+
+    def draw(axes: Axes) -> None:
+        for row, column in np.ndindex(size, size):
+            value = matrix[row][column]
+            colour, tint = _TRAINED if value >= 0 else _RAW, _TINT * min(1.0, abs(value))
+            axes.add_patch(Rectangle((column + 0.53, row + 0.53), 0.94, 0.94, facecolor=colour, alpha=tint))
+            if row != column and value >= framed:
+                axes.add_patch(Rectangle((column + 0.53, row + 0.53), 0.94, 0.94, fill=False, edgecolor=_INK))
+            if size <= _NUMBERED:
+                shown = f"{value:.2f}"
+                axes.text(column + 1, row + 1, shown, ha="center", va="center", fontsize=8.5 if size <= 8 else 6)
+        axes.set_xlim(0.5, size + 0.5)
+        axes.set_ylim(size + 0.5, 0.5)
+        axes.set_aspect("equal")
+        axes.set_xticks(range(1, size + 1))
+        axes.set_yticks(range(1, size + 1))
+        axes.grid(visible=False)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.set_title("mean cosine of two memory tokens")
+
+    between = np.asarray(matrix)[~np.eye(size, dtype=bool)]
+    height = min(_WIDTH, 0.7 + 0.45 * size)
+    described = f"mean cosines of {size} memory tokens, from {between.min():.2f} to {between.max():.2f}"
+    return _svg(draw, name, described, height=height, legend=False)
 
 
 def _svg(draw, name: str, description: str, *, height: float = 2.5, legend: bool = True) -> str:

@@ -1,12 +1,16 @@
-"""Contrastive learning without labels: two views of a text, made by dropout, shall be nearer than other texts."""
+"""Contrastive learning: what belongs together shall be nearer than the other texts of the batch.
+
+Without labels these are two views of a text, made by dropout; with labels a query and the text that answers it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss, CachedMultipleNegativesRankingLoss
 from sentence_transformers.util import batch_to_device, cos_sim
 from torch import Tensor, nn
 
@@ -37,6 +41,55 @@ class TwoViews:
             raise InputError(f"attention_dropout {self.attention_dropout}: expected a share from 0 to below 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """Supervised contrastive learning (SCL): a query against all positives and hard negatives of the batch.
+
+    Args:
+        temperature: of InfoNCE over cosine similarities.
+        batches: ``"mixed"`` over all sets of pairs, or ``"homogeneous"``: each batch from one set.
+        false_negative_margin: None takes every other candidate for a negative. A number leaves out those, hard
+            negatives among them, whose similarity to the query is above the positive's minus this: 0 all that are
+            nearer than the positive, -0.1 those nearer by more than 0.1.
+        refresh_every: steps after which hard negatives are mined anew with the embedder as it is then; None never.
+        refresh_margin: a mined negative stays below the positive's similarity by at least this share of it.
+        eval_steps: steps between evaluations on the development pairs, if there are any.
+        patience: evaluations without gain after which training stops.
+        metric: of retrieval over the development pairs.
+
+    References:
+        LLM2Comp, arXiv 2511.17129, and its code: 0.05, one direction, mixed batches, no masking. The paper names
+        dynamic hard negatives as an open point; refreshing is ours.
+    """
+
+    temperature: float = 0.05
+    batches: Literal["mixed", "homogeneous"] = "mixed"
+    false_negative_margin: float | None = None
+    refresh_every: int | None = None
+    refresh_margin: float = 0.05
+    eval_steps: int = 50
+    patience: int = 3
+    metric: Literal["ndcg@10", "mrr@10"] = "ndcg@10"
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
+        if self.batches not in ("mixed", "homogeneous"):
+            raise InputError(f"batches {self.batches!r}: expected 'mixed' or 'homogeneous'")
+        if self.metric not in ("ndcg@10", "mrr@10"):
+            raise InputError(f"metric {self.metric!r}: expected 'ndcg@10' or 'mrr@10'")
+        if self.false_negative_margin is not None and not -2 <= self.false_negative_margin <= 2:
+            raise InputError(
+                f"false_negative_margin {self.false_negative_margin}: expected a difference of cosines, e.g. 0 or -0.1"
+            )
+        if not 0 <= self.refresh_margin < 1:
+            raise InputError(f"refresh_margin {self.refresh_margin}: expected a share from 0 to below 1")
+        for name in ("refresh_every", "eval_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value}: expected at least 1")
+
+
 def two_views_loss(
     model: SentenceTransformer, options: TwoViews, *, mini_batch_size: int
 ) -> CachedMultipleNegativesRankingLoss:
@@ -47,6 +100,30 @@ def two_views_loss(
     """
     return CachedMultipleNegativesRankingLoss(
         model, scale=1 / options.temperature, similarity_fct=cosine, mini_batch_size=mini_batch_size
+    )
+
+
+def supervised_loss(
+    model: SentenceTransformer, options: Supervised, *, mini_batch_size: int
+) -> CachedMultipleNegativesRankingLoss | CachedGISTEmbedLoss:
+    """InfoNCE from a query to its positive, among all positives and hard negatives of the batch; gradients cached.
+
+    With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829), guided by the model
+    itself as it is in training, dropout included: one more forward pass, similarities in the embeddings' own dtype.
+    """
+    if options.false_negative_margin is None:
+        return CachedMultipleNegativesRankingLoss(
+            model, scale=1 / options.temperature, similarity_fct=cosine, mini_batch_size=mini_batch_size
+        )
+    return CachedGISTEmbedLoss(
+        model,
+        guide=model,
+        temperature=options.temperature,
+        mini_batch_size=mini_batch_size,
+        margin_strategy="absolute",
+        margin=options.false_negative_margin,
+        contrast_anchors=False,
+        contrast_positives=False,
     )
 
 

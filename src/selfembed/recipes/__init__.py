@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfembed.errors import InputError
-from selfembed.recipes.llm2comp import llm2comp_unsup, llm2comp_unsup_small
+from selfembed.recipes.llm2comp import llm2comp, llm2comp_small, llm2comp_unsup, llm2comp_unsup_small
 from selfembed.recipes.stage import Recipe, Stage, choose_stages, override
 from selfembed.recipes.text2token import bag_of_tokens, text2token, text2token_small
 
@@ -11,6 +11,8 @@ RECIPES = {
     "text2token": text2token,
     "text2token-small": text2token_small,
     "bag-of-tokens": bag_of_tokens,
+    "llm2comp": llm2comp,
+    "llm2comp-small": llm2comp_small,
     "llm2comp-unsup": llm2comp_unsup,
     "llm2comp-unsup-small": llm2comp_unsup_small,
 }

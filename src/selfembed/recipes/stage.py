@@ -14,11 +14,11 @@ from selfembed.backbone import Lora
 from selfembed.embedder import EmbedderConfig
 from selfembed.errors import InputError
 from selfembed.losses.compression import LLM2COMP, Compression
-from selfembed.losses.contrastive import TwoViews
+from selfembed.losses.contrastive import Supervised, TwoViews
 from selfembed.losses.token_target import TEXT2TOKEN
 from selfembed.targets.store import TokenTarget
 
-Objective = TokenTarget | Compression | TwoViews
+Objective = TokenTarget | Compression | TwoViews | Supervised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +28,14 @@ class Stage:
     Args:
         objective: what is optimised.
         steps: optimiser steps.
-        batch_size: texts per step.
+        batch_size: texts, or labelled examples, per step.
         micro_batch_size: texts per forward pass; gradients are accumulated over batch_size / micro_batch_size of them.
         max_length: tokens of an input in training, prompt included; the text is cut, never the prompt.
         learning_rate: peak, of AdamW.
         schedule: after the warm-up.
         warmup: share of the steps with rising learning rate.
         weight_decay: of AdamW.
-        max_grad_norm: gradients are clipped to this norm.
+        max_grad_norm: gradients are clipped to this norm; 0 does not clip.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         adapter: what becomes of the adapter of the stage before: ``"continue"`` trains it further, ``"merge"`` adds it
             to the weights and begins a fresh one.
@@ -76,14 +76,14 @@ class Stage:
     @property
     def accumulation(self) -> int:
         """Forward passes whose gradients the trainer adds up; texts that are held against each other stay together."""
-        if isinstance(self.objective, TwoViews):
+        if isinstance(self.objective, TwoViews | Supervised):
             return 1
         return self.batch_size // (self.micro_batch_size or self.batch_size)
 
     @property
     def texts(self) -> int:
-        """Training texts the stage asks for."""
-        return self.steps * self.batch_size
+        """Training texts of the corpus the stage asks for; labelled examples are not of the corpus."""
+        return 0 if isinstance(self.objective, Supervised) else self.steps * self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class Recipe:
         objectives = [stage.objective for stage in self.stages.values()]
         papers = {
             TEXT2TOKEN: any(isinstance(objective, TokenTarget) for objective in objectives),
-            LLM2COMP: any(isinstance(objective, Compression | TwoViews) for objective in objectives),
+            LLM2COMP: any(isinstance(objective, Compression | TwoViews | Supervised) for objective in objectives),
         }
         return [paper for paper, used in papers.items() if used]
 
