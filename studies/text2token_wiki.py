@@ -14,7 +14,6 @@ import json
 import math
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from evaluation import METRICS, Sizes, Tasks, evaluate, five_tasks, load_tasks
 from findings import spread
 from sentence_transformers import SentenceTransformer
 from transformers.utils.logging import disable_progress_bar
-from variants import agrees, default_settings, encoder, shortened, tell
+from variants import PRESETS as SHARED
+from variants import Preset, agrees, default_settings, encoder, shortened, tell
 
 from selfembed.backbone import EMBEDDED, best_dtype
 from selfembed.corpus import Corpus
@@ -34,21 +34,6 @@ from selfembed.provenance import environment, write_json
 from selfembed.training import run_plan
 
 STAGES = {"data_driven": "stage I", "model_derived": "stages I + II"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """How much of everything.
-
-    Args:
-        settings: of the recipe; what is not named stays as the recipe has it.
-        passages: of the corpus, the file's first; None takes all.
-        sizes: of the evaluation.
-    """
-
-    settings: dict[str, Any]
-    passages: int | None = None
-    sizes: Sizes = Sizes()
 
 
 # Those of recipe text2token-small, chosen on Python docs; not tuned on these tasks.
@@ -62,15 +47,7 @@ ON_A_CPU = {
 }
 
 PRESETS = {
-    "paper": Preset(
-        settings={
-            "data_driven.steps": 500,
-            "model_derived.steps": 200,
-            "batch_size": 64,
-            "max_length": 128,
-            "learning_rate": 3e-5,
-        }
-    ),
+    "paper": SHARED["paper"],
     "cpu": Preset(
         settings={
             "data_driven.steps": 40,

@@ -98,9 +98,7 @@ def two_views_loss(
     Gradients are cached (Gao et al. 2021, arXiv 2101.06983): memory depends on ``mini_batch_size``, the loss only on
     the batch.
     """
-    return CachedMultipleNegativesRankingLoss(
-        model, scale=1 / options.temperature, similarity_fct=cosine, mini_batch_size=mini_batch_size
-    )
+    return _info_nce(model, options.temperature, mini_batch_size)
 
 
 def supervised_loss(
@@ -112,9 +110,7 @@ def supervised_loss(
     itself as it is in training, dropout included: one more forward pass, similarities in the embeddings' own dtype.
     """
     if options.false_negative_margin is None:
-        return CachedMultipleNegativesRankingLoss(
-            model, scale=1 / options.temperature, similarity_fct=cosine, mini_batch_size=mini_batch_size
-        )
+        return _info_nce(model, options.temperature, mini_batch_size)
     return CachedGISTEmbedLoss(
         model,
         guide=model,
@@ -124,6 +120,14 @@ def supervised_loss(
         margin=options.false_negative_margin,
         contrast_anchors=False,
         contrast_positives=False,
+    )
+
+
+def _info_nce(
+    model: SentenceTransformer, temperature: float, mini_batch_size: int
+) -> CachedMultipleNegativesRankingLoss:
+    return CachedMultipleNegativesRankingLoss(
+        model, scale=1 / temperature, similarity_fct=cosine, mini_batch_size=mini_batch_size
     )
 
 
