@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from selfembed.backbone import load_backbone
@@ -68,6 +68,13 @@ def aligned_tokens(
         k: tokens per text.
     """
     embedding_BD = embedder.encode(list(texts), convert_to_tensor=True, show_progress_bar=False)
+    return decode_vectors(embedding_BD, head, tokenizer, texts, k=k)
+
+
+def decode_vectors(
+    embedding_BD: Tensor, head: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, k: int = 10
+) -> list[list[AlignedToken]]:
+    """The same of vectors that are there already, one for each text."""
     probabilities_BV = head.to(embedding_BD.device)(embedding_BD).softmax(-1)
     top_Bk, ids_Bk = probabilities_BV.topk(k, dim=-1)
     result = []

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
-from selfembed.explain.aligned_tokens import AlignedToken, aligned_tokens
+from selfembed.explain.aligned_tokens import AlignedToken, decode_vectors
 from selfembed.explain.checks import require_texts
 from selfembed.pooling import select_memory
 
@@ -200,7 +200,7 @@ def memory_words(
     vectors_NRD = torch.cat([read.embedding_ND[:, None], read.states_NKD], 1)
     each = vectors_NRD.shape[1]
     repeated = [text for text in texts for _ in range(each)]
-    found = aligned_tokens(_Vectors(vectors_NRD.flatten(0, 1)), head, tokenizer, repeated, k=k)
+    found = decode_vectors(vectors_NRD.flatten(0, 1), head, tokenizer, repeated, k=k)
     groups = [found[start : start + each] for start in range(0, len(found), each)]
     return [MemoryWords(pooled=pooled, memory=memory) for pooled, *memory in groups]
 
@@ -217,16 +217,6 @@ def explain_memory(
     if not texts or not memory_tokens_of(embedder):
         return []
     return memory_words(read_memory(embedder, texts), head, tokenizer, texts, k=k)
-
-
-@dataclass(frozen=True)
-class _Vectors:
-    """Stands in for the embedder that made these vectors of the texts asked for."""
-
-    vectors_ND: Tensor
-
-    def encode(self, texts: Sequence[str], **unused: Any) -> Tensor:
-        return self.vectors_ND
 
 
 def _pooling_of(embedder: nn.Module) -> Any:
