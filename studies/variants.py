@@ -1,7 +1,8 @@
 """Variants: ways of training that a study sets side by side; each is trained, measured and written down at once.
 
 A study is a list of variants. Interrupted, it goes on where it was: recorded runs are not repeated, and training goes
-on from its last checkpoint. Embedders are measured in memory, the adapter on, after the last stage.
+on from its last checkpoint. What two studies both train is trained once. Embedders are measured in memory, the adapter
+on, after the last stage.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def command_line(description: str, *more: tuple[str, dict[str, Any]]) -> argpars
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the preset's")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the results")
-    parser.add_argument("--work", type=Path, default=Path("out/studies"), help="folder of unfinished training")
+    parser.add_argument("--work", type=Path, default=Path("out/studies"), help="folder of adapters, finished or not")
     parser.add_argument("--model", default=EMBEDDED, help="another backbone")
     parser.add_argument("--device", help="cpu or cuda; a GPU is taken where there is one")
     for name, options in more:
@@ -227,13 +228,12 @@ class Study:
         started = time.monotonic()
         plan = self.plan_of(variant, seed)
         key = content_hash(plan.key, list(variant.stages), variant.head.__name__ if variant.head else None)
-        folder = self.options.work / f"{self.name}-{key[:12]}"
+        folder = self.options.work / key[:12]
         embedder, stages = train(plan, variant, folder)
         trained = time.monotonic()
         scores, seconds = evaluate(encoder(embedder), self.tasks)
         evaluated = time.monotonic()
         seen = self.look(embedder, plan) if self.look else {}
-        shutil.rmtree(folder, ignore_errors=True)
         record = {
             "scores": scores,
             **({"mean": round(statistics.fmean(scores.values()), 3)} if scores else {}),
@@ -316,7 +316,7 @@ def default_settings() -> Settings:
 
 
 def train(plan: Plan, variant: Variant, folder: Path) -> tuple[SentenceTransformer, list[dict[str, Any]]]:
-    """Runs the stages of a variant, and goes on where an earlier run was interrupted.
+    """Runs the stages of a variant, and goes on where an earlier run was interrupted; the adapters stay in the folder.
 
     Returns:
         the embedder, its adapter on, and the record of every stage.
@@ -332,6 +332,8 @@ def train(plan: Plan, variant: Variant, folder: Path) -> tuple[SentenceTransform
             load_adapter(embedder, own / "adapter.safetensors")
         else:
             run_stage(plan, name, stage, embedder, head, own, texts_used, tell)
+        for checkpoint in own.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
         records.append(json.loads((own / "record.json").read_text()))
         texts_used += stage.texts
     embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
