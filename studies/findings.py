@@ -175,12 +175,12 @@ def table(results: dict[str, Any], study: str) -> str:
         for name, stage in variant["settings"]["recipe"]["stages"].items()
     }
     minutes = math.ceil(sum(run["wall_seconds"] for run in runs) / 60)
-    memory = max((run["peak_memory_gib_of_the_process"] for run in runs), default=0)
+    memory = max((run.get("peak_memory_gib_of_the_process", 0) for run in runs), default=0)
     lines += [
         *sorted(stages),
         f"- model `{settings['model']}`, trained and encoded in {settings['dtype']}, tagger `{settings['tagger']}`",
-        f"- {where['accelerator'] or where['processor']}, {where['cores']} cores; {minutes} min in all, "
-        f"{memory:.1f} GiB at most",
+        f"- {where['accelerator'] or where['processor']}, {where['cores']} cores; {minutes} min in all"
+        + (f", {memory:.1f} GiB at most" if memory else ""),
         f"- `python studies/{study}.py --preset {settings['preset']}`, [picture]({study}_{settings['preset']}.svg)",
     ]
     return "\n".join(lines) + "\n"

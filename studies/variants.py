@@ -1,8 +1,8 @@
 """Variants: ways of training that a study sets side by side; each is trained, measured and written down at once.
 
 A study is a list of variants. Interrupted, it goes on where it was: recorded runs are not repeated, and training goes
-on from its last checkpoint. What two studies both train is trained once. Embedders are measured in memory, the adapter
-on, after the last stage.
+on from its last checkpoint. The stages that two variants begin with alike are trained once, also in different studies.
+Embedders are measured in memory, the adapter on, after the last stage.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ class Study:
         measures: columns besides the tasks, name to unit.
         look: takes every embedder and its plan; what it returns goes into the run's record, with the numbers of
             ``measures`` under that name.
+        presets: by name.
 
     Raises:
         InputError: something given cannot be used, or the file of results holds results of other settings.
@@ -164,9 +165,10 @@ class Study:
         tasks: Sequence[Task] | None = None,
         measures: dict[str, str] | None = None,
         look: Callable[[SentenceTransformer, Plan], Settings] | None = None,
+        presets: dict[str, Preset] = PRESETS,
     ) -> None:
         self.name, self.variants, self.options = name, variants, options
-        self.preset = PRESETS[options.preset]
+        self.preset = presets[options.preset]
         self.seeds = options.seeds or self.preset.seeds
         self.corpora = corpora or {"wiki": wiki(options.data, self.preset)}
         self.tasks = five_tasks(load_tasks(options.data, self.preset.sizes)) if tasks is None else tasks
@@ -227,9 +229,7 @@ class Study:
         """The record of one run."""
         started = time.monotonic()
         plan = self.plan_of(variant, seed)
-        key = content_hash(plan.key, list(variant.stages), variant.head.__name__ if variant.head else None)
-        folder = self.options.work / key[:12]
-        embedder, stages = train(plan, variant, folder)
+        embedder, stages = train(plan, variant, self.options.work)
         trained = time.monotonic()
         scores, seconds = evaluate(encoder(embedder), self.tasks)
         evaluated = time.monotonic()
@@ -315,8 +315,13 @@ def default_settings() -> Settings:
     return {"recipe": recipe, "embedder": recipe["embedder"]}
 
 
-def train(plan: Plan, variant: Variant, folder: Path) -> tuple[SentenceTransformer, list[dict[str, Any]]]:
-    """Runs the stages of a variant, and goes on where an earlier run was interrupted; the adapters stay in the folder.
+def train(plan: Plan, variant: Variant, work: Path) -> tuple[SentenceTransformer, list[dict[str, Any]]]:
+    """Runs the stages of a variant, and goes on where an earlier run was interrupted.
+
+    Args:
+        plan: of the variant and a seed.
+        variant: whose stages are run.
+        work: folder that keeps the adapter after every stage.
 
     Returns:
         the embedder, its adapter on, and the record of every stage.
@@ -327,17 +332,25 @@ def train(plan: Plan, variant: Variant, folder: Path) -> tuple[SentenceTransform
         head = plan.backbone.head()
         head = (variant.head(head) if variant.head else head).to(plan.device)
     for number, name in enumerate(variant.stages, 1):
-        stage, own = plan.recipe.stages[name], folder / f"{number}-{name}"
-        if (own / "record.json").exists():
-            load_adapter(embedder, own / "adapter.safetensors")
+        stage, folder = plan.recipe.stages[name], work / stages_key(plan, variant, number)
+        if (folder / "record.json").exists():
+            load_adapter(embedder, folder / "adapter.safetensors")
         else:
-            run_stage(plan, name, stage, embedder, head, own, texts_used, tell)
-        for checkpoint in own.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        records.append(json.loads((own / "record.json").read_text()))
+            run_stage(plan, name, stage, embedder, head, folder, texts_used, tell)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+        records.append(json.loads((folder / "record.json").read_text()))
         texts_used += stage.texts
     embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
     return embedder.eval(), records
+
+
+def stages_key(plan: Plan, variant: Variant, count: int) -> str:
+    """Names all that the first so many stages of a variant depend on."""
+    stages = variant.stages[:count]
+    plan = dataclasses.replace(plan, recipe=choose_stages(plan.recipe, stages))
+    key = content_hash(plan.key, list(stages), variant.head.__name__ if variant.head else None)
+    return f"{'-'.join(stages)}-{key[:12]}"
 
 
 def wiki(data: Path, preset: Preset) -> Corpus:
