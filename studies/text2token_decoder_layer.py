@@ -66,7 +66,7 @@ def main() -> None:
     study.run()
     exact = ("the exact head", study.values(EXACT))
     wrong = [(f"the {name}", study.values(name)) for name in heads if name != EXACT]
-    note = "" if options.other_head else "\nNo other backbone of this vocabulary was at hand (`--other-head`).\n"
+    note = "" if options.other_head else "No other backbone of this vocabulary was at hand (`--other-head`).\n"
     study.conclude(verdict([better("in stage I", exact, rival) for rival in wrong]), note)
 
 

@@ -18,7 +18,8 @@ FINDING = (
     "pooling; Llama-3 prefers causal attention, Mistral bidirectional (Fig. 4)."
 )
 STAGES = {"data-driven": "data_driven", "model-derived": "model_derived"}
-READINGS = list(product(("last", "mean"), ("causal", "bidirectional")))
+ATTENTIONS = ("causal", "bidirectional")
+READINGS = list(product(("last", "mean"), ATTENTIONS))
 
 
 def variants() -> list[Variant]:
@@ -44,6 +45,8 @@ def main() -> None:
         rivals = [(words, study.values(f"{words}, {pooling}, {attention}")) for words in STAGES]
         first, second = rivals if pooling == "last" else reversed(rivals)
         findings.append(better(f"with {pooling} pooling and {attention} attention", first, second))
+    attentions = [(f"{name} attention", study.values(f"data-driven, last, {name}")) for name in ATTENTIONS]
+    findings.append(better("as for Llama-3", *attentions))
     study.conclude(verdict(findings))
 
 
