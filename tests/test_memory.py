@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from runs import add_random_adapter, plain_embedder
@@ -12,6 +14,7 @@ from transformers import AutoModel
 
 from selfembed.errors import InputError
 from selfembed.memory import (
+    MEMORY_PROMPT,
     NOISE,
     MemoryEmbedding,
     decoder_inputs,
@@ -74,7 +77,10 @@ def test_a_tied_decoder_layer_stays_the_original():
 def test_initial_vectors():
     weight = torch.randn(500, 16, generator=torch.Generator().manual_seed(2)) * torch.arange(1, 17) + 3
     state = torch.get_rng_state()
-    mean, normal, eos = (initial_memory(weight, 3000, init=init, eos_id=7) for init in ("mean", "normal", "eos"))
+    with_eos = SimpleNamespace(eos_token_id=7)
+    mean, normal, eos = (
+        initial_memory(weight, 3000, init=init, tokenizer=with_eos) for init in ("mean", "normal", "eos")
+    )
     assert torch.equal(torch.get_rng_state(), state)
     middle, deviation = weight.mean(0), weight.std(0, correction=0)
     for rows, centre, factor in ((mean, middle, NOISE), (normal, middle, 1.0), (eos, weight[7], NOISE)):
@@ -98,9 +104,22 @@ def test_bad_initial_rules():
     with pytest.raises(InputError, match="memory_init 'zero'"):
         initial_memory(torch.zeros(5, 2), 1, init="zero")
     with pytest.raises(InputError, match="no end-of-sequence token"):
-        initial_memory(torch.zeros(5, 2), 1, init="eos")
+        initial_memory(torch.zeros(5, 2), 1, init="eos", tokenizer=SimpleNamespace(eos_token_id=None))
     with pytest.raises(InputError, match="no memory tokens"):
         memory_embedding(tiny_model("llama"))
+
+
+def test_memory_that_starts_as_a_prompt_reads_as_one(tiny_backbone_dir):
+    embedder, backbone, _ = plain_embedder(tiny_backbone_dir, **MEMORY, memory_init="prompt")
+    tokenizer, model = backbone.tokenizer, backbone.load()
+    prompt = tokenizer(MEMORY_PROMPT, add_special_tokens=False)["input_ids"][-K:]
+    for text, vector in zip(SENTENCES[:3], embedder.encode(SENTENCES[:3], convert_to_tensor=True), strict=True):
+        ids = torch.tensor([tokenizer(text)["input_ids"] + prompt])
+        with torch.no_grad():
+            expected = model.base_model(ids).last_hidden_state[0, -K:].mean(0)
+        torch.testing.assert_close(vector, expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(InputError, match="cannot start 500 memory tokens"):
+        initial_memory(torch.zeros(5, 2), 500, init="prompt", tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

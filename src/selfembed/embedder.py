@@ -55,7 +55,7 @@ class EmbedderConfig:
         if self.attention not in ("causal", "bidirectional"):
             raise InputError(f"attention {self.attention!r}: expected 'causal' or 'bidirectional'")
         if self.memory_init not in get_args(MemoryInit):
-            raise InputError(f"memory_init {self.memory_init!r}: expected 'mean', 'normal' or 'eos'")
+            raise InputError(f"memory_init {self.memory_init!r}: expected 'mean', 'normal', 'eos' or 'prompt'")
         if self.pooling == "memory" and self.memory_tokens < 1:
             raise InputError(
                 f"memory_tokens {self.memory_tokens}: pooling 'memory' needs at least 1, 8 in the paper; "
@@ -109,7 +109,7 @@ def build_embedder(
             first_memory_id(backbone, config),
             init=config.memory_init,
             seed=seed,
-            eos_id=backbone.tokenizer.eos_token_id,
+            tokenizer=backbone.tokenizer,
         )
     pooling = pooling_module(transformer, backbone, config)
     embedder = SentenceTransformer(modules=[transformer, pooling], device=device)

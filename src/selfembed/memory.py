@@ -12,14 +12,16 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
 from selfembed.mode import decoder_of
 from selfembed.pooling import select_memory
 
-MemoryInit = Literal["mean", "normal", "eos"]
+MemoryInit = Literal["mean", "normal", "eos", "prompt"]
 
+# What memory tokens may start as, the last of them at the end: a decoder goes on with what the text is about.
+MEMORY_PROMPT = '. What, in short, does it say? The passage above means in one word: "'
 # Of the rows' standard deviation per dimension: enough to tell the tokens apart, little beside a word.
 NOISE = 0.1
 _CHUNK_ROWS = 8192
@@ -86,7 +88,12 @@ class MemoryEmbedding(nn.Module):
 
 
 def initial_memory(
-    weight_VD: Tensor, memory_tokens: int, *, init: MemoryInit = "mean", seed: int = 0, eos_id: int | None = None
+    weight_VD: Tensor,
+    memory_tokens: int,
+    *,
+    init: MemoryInit = "mean",
+    seed: int = 0,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Tensor:
     """Where memory vectors start from.
 
@@ -95,25 +102,37 @@ def initial_memory(
         memory_tokens: K.
         init: ``"mean"``: the mean row plus noise of ``NOISE`` times the rows' standard deviation, per dimension;
             ``"normal"``: drawn from a normal distribution with the rows' mean and variances; ``"eos"``: the row of
-            the end-of-sequence token plus the same noise.
+            the end-of-sequence token plus the same noise; ``"prompt"``: the rows of the last K tokens of
+            ``MEMORY_PROMPT``, so that a causal backbone's states there are those of a prompt from the start.
         seed: of the noise; the global generator is left alone.
-        eos_id: needed for ``"eos"``.
+        tokenizer: needed for ``"eos"`` and ``"prompt"``.
 
     Returns:
         rows_KD, float32, on the CPU.
 
     Raises:
-        InputError: an unknown rule, or ``"eos"`` without such a token.
+        InputError: an unknown rule, ``"eos"`` without such a token, or more memory tokens than the prompt has.
     """
     if init not in get_args(MemoryInit):
         raise InputError(f"memory_init {init!r}: expected one of {', '.join(get_args(MemoryInit))}")
-    if init == "eos" and eos_id is None:
-        raise InputError("memory_init 'eos': the tokenizer has no end-of-sequence token; use 'mean' or 'normal'")
+    if init == "prompt":
+        ids = tokenizer(MEMORY_PROMPT, add_special_tokens=False)["input_ids"]
+        if len(ids) < memory_tokens:
+            raise InputError(
+                f"memory_init 'prompt': the prompt has {len(ids)} tokens and cannot start {memory_tokens} memory "
+                "tokens; use fewer, or 'mean' or 'normal'"
+            )
+        return weight_VD[ids[-memory_tokens:]].detach().float().cpu()
     mean_D, deviation_D = _moments(weight_VD.detach())
     generator = torch.Generator().manual_seed(seed)
     noise_KD = torch.randn(memory_tokens, len(mean_D), generator=generator) * deviation_D
-    centre_D = weight_VD[eos_id].detach().float().cpu() if init == "eos" else mean_D
-    return centre_D + (noise_KD if init == "normal" else NOISE * noise_KD)
+    if init == "normal":
+        return mean_D + noise_KD
+    if init == "mean":
+        return mean_D + NOISE * noise_KD
+    if tokenizer.eos_token_id is None:
+        raise InputError("memory_init 'eos': the tokenizer has no end-of-sequence token; use 'mean' or 'normal'")
+    return weight_VD[tokenizer.eos_token_id].detach().float().cpu() + NOISE * noise_KD
 
 
 def _moments(weight_VD: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +150,7 @@ def put_in_memory(
     *,
     init: MemoryInit = "mean",
     seed: int = 0,
-    eos_id: int | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> MemoryEmbedding:
     """Gives a model memory tokens, in place; for the arguments see :func:`initial_memory`.
 
@@ -141,7 +160,7 @@ def put_in_memory(
         InputError: see :class:`MemoryEmbedding` and :func:`initial_memory`.
     """
     vocabulary = model.get_input_embeddings()
-    rows_KD = initial_memory(vocabulary.weight[:first_id], memory_tokens, init=init, seed=seed, eos_id=eos_id)
+    rows_KD = initial_memory(vocabulary.weight[:first_id], memory_tokens, init=init, seed=seed, tokenizer=tokenizer)
     embedding = MemoryEmbedding(vocabulary, rows_KD, first_id)
     model.set_input_embeddings(embedding)
     return embedding
