@@ -87,7 +87,8 @@ def losses_by_context(texts: Sequence[str], lengths: Lengths) -> Callable[[Sente
         tokenizer, device = plan.backbone.tokenizer, embedder.device
         ids = (tokenizer(text, truncation=True, max_length=lengths.tokens)["input_ids"] for text in texts)
         rows = [torch.tensor(row, device=device) for row in ids if len(row) == lengths.tokens][: lengths.texts]
-        loss = CompressionLoss(embedder, plan.backbone.head().to(device), bos_id=tokenizer.bos_token_id)
+        options = plan.recipe.stages[STAGE].objective
+        loss = CompressionLoss(embedder, plan.backbone.head().to(device), options, bos_id=tokenizer.bos_token_id)
         by_context: dict[str, dict[str, list[float]]] = {}
         for context in lengths.contexts:
             parts = [

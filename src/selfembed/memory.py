@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, L tokens of a continuation, K memory tokens, D hidden
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
@@ -68,6 +69,13 @@ class MemoryEmbedding(nn.Module):
     @property
     def embedding_dim(self) -> int:
         return self.weight.shape[1]
+
+    @cached_property
+    def word_length(self) -> float:
+        """Mean Euclidean norm of the words' input embeddings."""
+        chunks = self.weight[: self.first_id].split(_CHUNK_ROWS)
+        total = sum(chunk.float().norm(dim=1).sum(dtype=torch.float64) for chunk in chunks)
+        return float(total / sum(map(len, chunks)) * self.scale.abs())
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Input embeddings, [B, T, D]."""

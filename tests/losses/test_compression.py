@@ -51,6 +51,8 @@ def naive_loss(folder, embedder, loss):
         encoded = torch.tensor([context + list(range(first, first + K))])
         hidden = embedder({"input_ids": encoded, "attention_mask": torch.ones_like(encoded)})["token_embeddings"][0]
         memory = hidden[len(context) :]
+        if loss.options.word_length:
+            memory = memory * rows[:first].norm(dim=1).mean() / memory.norm(dim=1, keepdim=True)
         if loss.options.task == "reconstruction":
             rest = [i for i in context if i != BOS_ID]
         inputs = torch.cat([rows[[BOS_ID]], memory, rows[rest]])
@@ -70,10 +72,12 @@ def gradients(embedder, value):
     return dict(zip(trained, torch.autograd.grad(value, list(trained.values())), strict=True))
 
 
+@pytest.mark.parametrize("word_length", [False, True])
 @pytest.mark.parametrize("task", ["distillation", "continuation", "reconstruction"])
-def test_equals_a_naive_implementation(folder, task):
+def test_equals_a_naive_implementation(folder, task, word_length):
     embedder, backbone = memory_embedder(folder)
-    loss = CompressionLoss(embedder, backbone.head(), Compression(task=task, **BOUNDS), bos_id=BOS_ID, seed=3)
+    options = Compression(task=task, word_length=word_length, **BOUNDS)
+    loss = CompressionLoss(embedder, backbone.head(), options, bos_id=BOS_ID, seed=3)
     value = loss([features_of(embedder)], LABELS)
     expected = naive_loss(folder, embedder, loss)
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)

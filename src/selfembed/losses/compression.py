@@ -44,14 +44,17 @@ class Compression:
             ``"reconstruction"`` (RC).
         min_context: tokens of the context, at least; bos included where the tokenizer writes one.
         min_continuation: tokens of the continuation, at least. Shorter texts are counted and left out.
+        word_length: the decoder reads memory vectors scaled to the mean length of its words' input embeddings. A
+            final hidden state is many times longer. Embeddings are not scaled.
 
     References:
-        LLM2Comp, arXiv 2511.17129; bounds of 10 tokens as in its code.
+        LLM2Comp, arXiv 2511.17129; bounds of 10 tokens as in its code. ``word_length`` is ours.
     """
 
     task: Task = "distillation"
     min_context: int = 10
     min_continuation: int = 10
+    word_length: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -166,11 +169,14 @@ class CompressionLoss(nn.Module):
         return [ids_T[text_T] for ids_T, text_T in zip(ids_BT, text_BT, strict=True)]
 
     def compress(self, contexts: list[Tensor]) -> Tensor:
-        """states_BKD: the memory vectors of contexts, by the embedder itself."""
+        """states_BKD: the memory vectors of contexts, by the embedder itself, as the decoder reads them."""
         memory = self.memory[0]
         ids_K = memory.first_id + torch.arange(memory.memory_tokens, device=contexts[0].device)
         features = self.model(padded([torch.cat([ids_T, ids_K]) for ids_T in contexts]))
-        return memory_states(self.model, features)
+        states_BKD = memory_states(self.model, features)
+        if not self.options.word_length:
+            return states_BKD
+        return memory.word_length * nn.functional.normalize(states_BKD.float(), dim=-1)
 
     def decode(self, states_BKD: Tensor, read: list[Tensor], *, positions: list[int]) -> Tensor:
         """student_PD: final hidden states of the decoder from the last memory token on, so many of each text."""
