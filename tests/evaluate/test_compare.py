@@ -199,6 +199,11 @@ def test_a_large_difference_is_significant_and_none_is_not() -> None:
     text = "\n".join(found.lines())
     assert re.search(r"t +200 texts +\d\d\.\d\d +\d\d\.\d\d \+\d\d\.\d\d \[\+\d\d\.\d\d, \+\d\d\.\d\d\] ", text)
     assert "0.00 [0.00, 0.00] n.s." in text
+    page = found.html()
+    assert '<td class="number">200 texts</td>' in page
+    assert (
+        '<small class="unclear">0.00 [0.00, 0.00] n.s.</small>' in page and page.count('<small class="clear">+') == 4
+    )
 
 
 def test_averages_resample_the_tasks_together() -> None:
@@ -277,6 +282,18 @@ def test_no_interval_has_its_reason() -> None:
     assert "0.00 [no interval]" in text
 
 
+def test_scores_without_a_task_in_common_are_refused() -> None:
+    one, other = scores_of("a", task("one", right(0.5))), scores_of("b", task("two", right(0.5)))
+    with pytest.raises(InputError, match="a, b: no two of them have a task in common; expected .*: evaluate all on"):
+        compare_scores([one, other])
+    assert len(compare_scores([one, other, scores_of("c", task("two", right(0.6)))]).tasks) == 2
+
+
+def test_folders_of_one_name_are_told_apart(embedders: list[Path], own: list[AbsTask]) -> None:
+    found = compare(embedders, own=own[:1], resamples=100)
+    assert [column.name for column in found.columns] == [f"{folder.parent.name}/embedder" for folder in embedders]
+
+
 def test_averages_are_over_what_all_have() -> None:
     first, second = task("one", right(0.5)), task("two", right(0.6))
     absent = TaskScore(name="two", category="Classification", metric="accuracy", score=None, reason="no data in d")
@@ -285,7 +302,7 @@ def test_averages_are_over_what_all_have() -> None:
     assert found.averages[0].cells[0].score == first.score
     text = "\n".join(found.lines())
     assert "No score of b, c: no data in d; not among its tasks (two)." in text
-    nothing = compare_scores([scores_of("a", first), scores_of("b", absent)])
+    nothing = compare_scores([scores_of("a", second), scores_of("b", absent)])
     assert nothing.average_name is None and nothing.averages == ()
 
 
@@ -308,7 +325,7 @@ def test_differing_settings_are_shown_not_refused() -> None:
     found = compare_scores([one, two])
     assert found.differing == {
         "input": ("{text}", '"{text}"'),
-        "max length": ("null", "512"),
+        "max length": ("none", "512"),
         "dtype": ("float32", "bfloat16"),
     }
     assert "    b: bfloat16" in found.lines()
@@ -318,7 +335,7 @@ def test_differing_settings_are_shown_not_refused() -> None:
     ("change", "message"),
     [
         ({"data": "not MTEB's"}, "task t: data own data for a, but not MTEB's for b; expected the same"),
-        ({"revision": "s"}, "revision r for a, but s for b"),
+        ({"revision": "s" * 40}, "revision r for a, but ssssssss for b"),
         ({"splits": ("test", "dev")}, "splits test for a, but test, dev for b"),
         ({"languages": ("en",)}, "languages .* but en for b"),
         ({"seed": 1}, "seed of draws 42 for a, but 1 for b"),

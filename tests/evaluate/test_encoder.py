@@ -116,6 +116,19 @@ def test_mteb_tells_local_models_of_one_name_apart(embedders: list[Path], tmp_pa
     assert scores[0] != scores[1]
 
 
+def test_similarity_is_part_of_the_identity(embedders: list[Path]) -> None:
+    """Vectors do not hang on it, scores do: mteb's cache may not serve one the other's."""
+    encoders = []
+    for similarity in ("cosine", "dot"):
+        model = SentenceTransformer(str(embedders[0]), device="cpu", similarity_fn_name=similarity)
+        encoders.append(CachedEncoder(model, name="tiny"))
+    one, other = (encoder.mteb_model_meta for encoder in encoders)
+    assert one.name != other.name and one.revision != other.revision
+    encode(encoders[0], TEXTS)
+    encode(encoders[1], TEXTS)
+    assert encoders[1].encoded == 0
+
+
 @pytest.mark.parametrize(("value", "kind"), [(float("nan"), "not finite"), (0.0, "zero")])
 def test_unusable_vectors_name_the_text(embedders: list[Path], value: float, kind: str) -> None:
     model = SentenceTransformer(str(embedders[0]), device="cpu")

@@ -19,12 +19,14 @@ from selfembed.evaluate.own_data import (
     retrieval_task,
     self_retrieval_task,
     sts_task,
+    titled_texts,
 )
+from selfembed.evaluate.tables import read_columns
 
 
 def write_csv(file: Path, rows: list[dict]) -> Path:
     with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0])
+        writer = csv.DictWriter(stream, rows[0], delimiter="\t" if file.suffix == ".tsv" else ",")
         writer.writeheader()
         writer.writerows(rows)
     return file
@@ -93,8 +95,72 @@ def test_a_corpus_searches_itself() -> None:
         assert f"{text} {by_id[document]}" in texts
     again = self_retrieval_task(corpus, queries=5).dataset["default"]["test"]
     assert again["queries"]["text"] == split["queries"]["text"]
-    with pytest.raises(InputError, match="0 of 2 texts have a first sentence"):
+    assert (
+        self_retrieval_task(corpus).note
+        == "20 queries, 20 documents; 2 of 22 texts are too short or begin as another does"
+    )
+    with pytest.raises(InputError, match="0 of 2 texts have a title, or a first sentence"):
         self_retrieval_task(["Short.", "Very short."])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+def test_titles_of_a_corpus_find_their_texts(kind: str, tmp_path: Path) -> None:
+    text = f"{SENTENCES[0]} {SENTENCES[1]}"
+    rows = [
+        {"title": "Aristotle", "text": text},
+        {"title": "St. Louis. A city", "text": f"St. Louis. A city {SENTENCES[2]}"},  # the title again
+        {"title": "Aristotle", "text": SENTENCES[3]},  # of one title the first
+        {"title": "", "text": f"{SENTENCES[4]} {SENTENCES[5]}"},  # as without titles
+        {"title": "Short", "text": "Too short."},
+        {"title": "Long", "text": "word " * 300},
+    ]
+    write = {"jsonl": write_jsonl, "parquet": write_parquet}.get(kind, write_csv)
+    file = write(tmp_path / f"mine.{kind}", rows)
+    assert list(titled_texts([str(tmp_path)])) == list(titled_texts([str(file)]))
+    task = self_retrieval_task(titled_texts([str(file)]))
+    split = task.dataset["default"]["test"]
+    documents = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
+    found = {
+        query: documents[next(iter(split["relevant_docs"][name]))]
+        for name, query in zip(split["queries"]["id"], split["queries"]["text"], strict=True)
+    }
+    assert found == {
+        "Aristotle": text,
+        "St. Louis. A city": SENTENCES[2],
+        SENTENCES[4]: SENTENCES[5],
+        "Long": ("word " * 300).strip(),
+    }
+    assert task.note == "4 queries, 4 documents; 2 of 6 texts are too short or begin as another does"
+
+
+def test_a_corpus_without_titles_is_read_as_ever(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "plain.jsonl", [{"text": SENTENCES[0]}, {"text": SENTENCES[1]}])
+    (tmp_path / "lines.txt").write_text(SENTENCES[2])
+    (tmp_path / "damaged.parquet").write_text("damaged")
+    write_jsonl(tmp_path / "mixed" / "titled.jsonl", [{"title": "A title", "text": SENTENCES[3]}])
+    (tmp_path / "mixed" / "lines.txt").write_text(SENTENCES[4])
+    sources = [str(tmp_path / name) for name in ("plain.jsonl", "lines.txt", "mixed")]
+    assert list(titled_texts(sources)) == list(Corpus(sources)) == [*SENTENCES[:3], SENTENCES[4], SENTENCES[3]]
+    for name in ("damaged.parquet", "absent.csv"):
+        with pytest.raises(InputError, match=name):
+            list(titled_texts([str(tmp_path / name)]))
+
+
+def test_judgements_in_one_file(tmp_path: Path) -> None:
+    rows = [("q", "good", 2), ("q", "bad", 0), ("r", "fine", 1), ("r", "good", 0)]
+    names = ("query", "document", "relevance")
+    file = write_jsonl(tmp_path / "judged.jsonl", [dict(zip(names, row, strict=True)) for row in rows])
+    task = retrieval_task(file)
+    split = task.dataset["default"]["test"]
+    assert task.metadata.name == "judged" and split["queries"]["text"] == ["q", "r"]
+    assert split["corpus"]["text"] == ["good", "bad", "fine"]  # each text is one document
+    assert split["relevant_docs"] == {"q0": {"d0": 2, "d1": 0}, "q1": {"d2": 1, "d0": 0}}
+
+
+def test_a_long_document_in_a_csv_is_read(tmp_path: Path) -> None:
+    document = "word " * 40_000  # beyond what Python's csv takes at first
+    file = write_csv(tmp_path / "long.csv", [{"text": document}])
+    assert read_columns(file) == {"text": [document]}
 
 
 def test_a_folder_is_what_its_columns_say(tmp_path: Path) -> None:
@@ -116,7 +182,7 @@ def test_a_folder_is_what_its_columns_say(tmp_path: Path) -> None:
         folder_task(tmp_path / "Odd")
 
 
-PAIR, LABELLED = {"text1": "a b", "text2": "c d"}, {"text": "a b"}
+PAIR, LABELLED, JUDGED = {"text1": "a b", "text2": "c d"}, {"text": "a b"}, {"query": "a", "document": "b"}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +195,10 @@ PAIR, LABELLED = {"text1": "a b", "text2": "c d"}, {"text": "a b"}
         (sts_task, [], r"has no rows"),
         (sts_task, [["a", "b", 1]], r"row 1 is a list; expected an object"),
         (pair_task, [PAIR | {"label": 2}], r"labels \[2\]; expected both 0 and 1"),
+        (pair_task, [PAIR | {"label": 1}, PAIR | {"label": 0.7}], r"row 2 has 0.7 where a whole number should be"),
+        (retrieval_task, [JUDGED | {"relevance": 0.5}], r"row 1 has 0.5 where a whole number should be"),
+        (retrieval_task, [JUDGED | {"relevance": 0}], r"no document has a relevance above 0"),
+        (retrieval_task, [JUDGED], r"no column 'relevance' or 'score' among 'query', 'document'; expected 'query', "),
         (classification_task, [LABELLED | {"label": "x"}], r"the label 'x' has one text; expected two"),
         (classification_task, [LABELLED | {"label": None}], r"row 1 has the label None"),
         (clustering_task, [LABELLED | {"label": "x"}], r"only the label 'x'; expected two"),
@@ -154,6 +224,12 @@ def test_other_bad_places(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 1 has not as many fields as the header"):
         sts_task(tmp_path / "broken.csv")
     folder = retrieval_folder(tmp_path / "beir")
+    judgements = folder / "qrels" / "test.tsv"
+    whole = judgements.read_text()
+    judgements.write_text(whole.replace("\t1\n", "\t0\n"))
+    with pytest.raises(InputError, match="no query has a relevant document"):
+        retrieval_task(folder)
+    judgements.write_text(whole)
     (folder / "queries.jsonl").unlink()
     with pytest.raises(InputError, match="has no file 'queries'"):
         retrieval_task(folder)

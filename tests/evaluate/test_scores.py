@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import mteb
 import pytest
-from evaluation_data import labelled, pairs, retrieval_folder, write_jsonl, write_parquet
+from evaluation_data import compass, labelled, pairs, retrieval_folder, write_jsonl, write_parquet
 from mteb.abstasks import AbsTask
 from mteb.abstasks.task_metadata import TaskMetadata
 from sentence_transformers import SentenceTransformer
@@ -127,6 +128,31 @@ def test_all_of_a_folder(embedders: list[Path], tmp_path: Path) -> None:
     assert scores.average.name == "average over the 2 tasks"
 
 
+def test_own_tasks_of_one_name_bear_their_kind(embedders: list[Path], tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "topics.jsonl", labelled())
+    scores = evaluate(embedders[0], own=[classification_task(file), clustering_task(file)])
+    assert [score.name for score in scores.scores] == ["topics (Classification)", "topics (Clustering)"]
+    assert scores.average.name == "average over the 2 tasks"
+    assert scores.average.tasks == pytest.approx(sum(score.score for score in scores.scores) / 2, abs=1e-3)
+    with pytest.raises(InputError, match=r"task 'topics \(Clustering\)': given 2 times; expected names that differ"):
+        evaluate(embedders[0], own=[clustering_task(file), clustering_task(file)])
+
+
+def test_a_score_that_is_no_number_is_none(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    alike = [{"text1": "w10", "text2": "w10", "score": i} for i in range(5)]
+    own = [
+        sts_task(write_jsonl(tmp_path / "alike.jsonl", alike)),
+        clustering_task(
+            write_jsonl(tmp_path / "t.jsonl", [{"text": f"w{i}", "label": str(i > 5)} for i in range(10)])
+        ),
+    ]
+    scores = evaluate(compass(), own=own)
+    assert not any("constant" in str(warning.message) for warning in recwarn)
+    assert scores.scores[0].score is None and scores.average.name == "average over the 1 of 2 tasks that ran"
+    assert any(line.startswith("no score, its cosine_spearman is no number") for line in scores.lines())
+    assert Scores.from_dict(json.loads(json.dumps(scores.to_dict()))).scores[0] == scores.scores[0]
+
+
 def test_a_hub_that_does_not_answer_is_a_reason(embedders: list[Path]) -> None:
     scores = evaluate(embedders[0], tasks=["STSBenchmark"])
     (score,) = scores.scores
@@ -178,8 +204,22 @@ def test_bad_requests_are_one_line(asked: dict, message: str, tmp_path: Path) ->
 def test_what_is_no_embedder(tiny_backbone_dir: Path, own: list[AbsTask], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no modules.json, so it is no embedder"):
         evaluate(tiny_backbone_dir, own=own)
-    with pytest.raises(InputError, match="cannot be loaded .*expected a folder or hub id"):
+    with pytest.raises(InputError, match="absent: no such folder, and the hub .*expected a folder or hub id"):
         evaluate(tmp_path / "absent", own=own)
+
+
+def test_an_embedder_that_cannot_be_loaded_is_one_line(
+    embedders: list[Path], own: list[AbsTask], tmp_path: Path
+) -> None:
+    cut = shutil.copytree(embedders[0], tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-100])
+    for folder, options, message in (
+        (cut, {}, "cut: cannot be loaded .*expected a folder or hub id of sentence-transformers$"),
+        (embedders[0], {"device": "banana"}, "cannot be loaded .*, and a device 'banana'"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            evaluate(folder, own=own, **options)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.backbone

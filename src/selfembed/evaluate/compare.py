@@ -6,6 +6,7 @@ Shapes: B resamples, R runs of one recipe, M runs of all columns.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -102,6 +103,7 @@ def compare(
         scores
         or evaluate(
             embedder,
+            name=_called(embedder, embedders),
             benchmark=benchmark,
             tasks=tasks,
             data=data,
@@ -148,23 +150,30 @@ def compare_scores(
     for name in order:
         _require_same_data(name, [(label, table.get(name)) for label, table in zip(labels, tables, strict=True)])
 
-    sizes = [len(group) for group in groups]
-    weights_BM = _run_weights(sizes, resamples, seed)
+    ends = itertools.accumulate(map(len, groups))
+    parts = [slice(end - len(group), end) for end, group in zip(ends, groups, strict=True)]  # a column's runs
+    shared = [sum(any(name in table for table in tables[part]) for part in parts) > 1 for name in order]
+    if len(groups) > 1 and not any(shared):
+        raise InputError(
+            f"{', '.join(names)}: no two of them have a task in common; expected scores of the same tasks: evaluate "
+            "all on the same data"
+        )
+    weights_BM = _run_weights([len(group) for group in groups], resamples, seed)
     rows: list[Row] = []
     resampled: dict[str, list[np.ndarray | None]] = {}
     ordered = sorted(order, key=lambda name: (order[name].category, name))
     for number, name in enumerate(ordered):
         progress("bootstrap", number, len(ordered))
         scores = [table.get(name) for table in tables]
-        boot, reasons, count, unit = _resample_task(name, scores, sizes, weights_BM, resamples=resamples, seed=seed)
-        row = _task_row(order[name], scores, sizes, boot, reasons)
+        boot, reasons, count, unit = _resample_task(name, scores, parts, weights_BM, resamples=resamples, seed=seed)
+        row = _task_row(order[name], scores, parts, boot, reasons)
         rows.append(dataclasses.replace(row, items=count, unit=unit))
         resampled[name] = boot
     progress("bootstrap", len(ordered), len(ordered))
 
     counted = [name for name in ordered if all(_counts(table.get(name)) for table in tables)]
     rows = [dataclasses.replace(row, in_average=row.name in counted) for row in rows]
-    average_name, averages = _averages(runs, sizes, counted, order, resampled)
+    average_name, averages = _averages(runs, parts, counted, order, resampled)
     return Comparison(
         columns=tuple(_column(name, group) for name, group in zip(names, groups, strict=True)),
         tasks=tuple(rows),
@@ -193,6 +202,15 @@ def read_scores(file: str | Path) -> Scores:
             f"{file}: is no file of scores ({type(error).__name__}: {' '.join(str(error).split())[:100]}); expected "
             "what selfembed evaluate --json writes: evaluate again"
         ) from error
+
+
+def _called(embedder: Any, embedders: Sequence[Any]) -> str | None:
+    """Folders of one name bear their parents' names too; None leaves it to `evaluate`."""
+    folders = [Path(other).resolve() for other in embedders if isinstance(other, str | Path) and Path(other).is_dir()]
+    place = Path(embedder).resolve() if isinstance(embedder, str | Path) else None
+    if place not in folders or [folder.name for folder in folders].count(place.name) == 1:
+        return None
+    return f"{place.parent.name}/{place.name}"
 
 
 def _require_some(embedders: int, resamples: int) -> None:
@@ -280,7 +298,7 @@ def _require_same_data(name: str, given: list[tuple[str, TaskScore | None]]) -> 
             ("metric", base.metric, score.metric, base.metric == score.metric),
             ("category", base.category, score.category, base.category == score.category),
             ("data", base.data, score.data, same_source),
-            ("revision", base.revision, score.revision, base.revision == score.revision),
+            ("revision", str(base.revision)[:8], str(score.revision)[:8], base.revision == score.revision),
             ("splits", base.splits, score.splits, set(base.splits) == set(score.splits)),
             ("languages", base.languages, score.languages, set(base.languages) == set(score.languages)),
             ("seed of draws", base.seed, score.seed, base.seed == score.seed),
@@ -310,14 +328,15 @@ def _value(value: Any) -> str:
 def _run_weights(sizes: list[int], resamples: int, seed: int) -> np.ndarray:
     """``weights_BM``: each column's runs drawn with replacement, as shares that add up to 1 a column."""
     random = np.random.default_rng(seed_of(seed, "runs"))
-    parts = [random.multinomial(size, [1 / size] * size, size=resamples) / size for size in sizes]
-    return np.concatenate(parts, axis=1)
+    return np.concatenate(
+        [random.multinomial(size, [1 / size] * size, size=resamples) / size for size in sizes], axis=1
+    )
 
 
 def _resample_task(
     name: str,
     scores: list[TaskScore | None],
-    sizes: list[int],
+    parts: list[slice],
     weights_BM: np.ndarray,
     *,
     resamples: int,
@@ -327,7 +346,7 @@ def _resample_task(
     reasons = [_no_items(score) for score in scores]
     base = next((score for score, reason in zip(scores, reasons, strict=True) if reason is None), None)
     if base is None:
-        return [None] * len(sizes), _by_column(reasons, sizes), 0, ""
+        return [None] * len(parts), _by_column(reasons, parts), 0, ""
     for m, score in enumerate(scores):
         if reasons[m] is None and [items.key for items in score.items] != [items.key for items in base.items]:
             reasons[m] = "mteb judged other items for one embedder than for the other"
@@ -345,13 +364,11 @@ def _resample_task(
         ],
         axis=0,
     )
-    column_reasons = _by_column(reasons, sizes)
-    columns: list[np.ndarray | None] = []
-    start = 0
-    for size, reason in zip(sizes, column_reasons, strict=True):
-        chosen = slice(start, start + size)
-        columns.append(None if reason else (weights_BM[:, chosen].T * boot_MB[chosen]).sum(0))
-        start += size
+    column_reasons = _by_column(reasons, parts)
+    columns = [
+        None if reason else (weights_BM[:, part].T * boot_MB[part]).sum(0)
+        for part, reason in zip(parts, column_reasons, strict=True)
+    ]
     return columns, column_reasons, sum(map(len, base.items)), base.items[0].unit
 
 
@@ -367,19 +384,15 @@ def _no_items(score: TaskScore | None) -> str | None:
     return None if abs(found - score.score) <= _CLOSE else "the per-item results do not give the score"
 
 
-def _by_column(reasons: list[str | None], sizes: list[int]) -> list[str | None]:
+def _by_column(reasons: list[str | None], parts: list[slice]) -> list[str | None]:
     """The first reason among a column's runs."""
-    found, start = [], 0
-    for size in sizes:
-        found.append(next((reason for reason in reasons[start : start + size] if reason), None))
-        start += size
-    return found
+    return [next(filter(None, reasons[part]), None) for part in parts]
 
 
 def _task_row(
     about: TaskScore,
     scores: list[TaskScore | None],
-    sizes: list[int],
+    parts: list[slice],
     boot: list[np.ndarray | None],
     reasons: list[str | None],
 ) -> Row:
@@ -392,13 +405,13 @@ def _task_row(
         metric=about.metric,
         data=ran.data,
         note=ran.note,
-        cells=_cells(values, sizes, boot, reasons, missing=_by_column(why, sizes)),
+        cells=_cells(values, parts, boot, reasons, missing=_by_column(why, parts)),
     )
 
 
 def _cells(
     values: list[float | None],
-    sizes: list[int],
+    parts: list[slice],
     boot: list[np.ndarray | None],
     reasons: list[str | None],
     *,
@@ -406,16 +419,14 @@ def _cells(
 ) -> tuple[Cell, ...]:
     """A row's cells from the runs' scores and the columns' resampled ones."""
     cells: list[Cell] = []
-    start = 0
-    for column, size in enumerate(sizes):
-        runs = values[start : start + size]
-        start += size
+    for column, part in enumerate(parts):
+        runs = values[part]
         if any(value is None for value in runs):
             cells.append(Cell(score=None, reason=missing[column] or "no score of one of its runs"))
             continue
         cell = Cell(
             score=round(statistics.fmean(runs), 4),
-            sd=round(statistics.stdev(runs), 4) if size > 1 else None,
+            sd=round(statistics.stdev(runs), 4) if len(runs) > 1 else None,
             runs=tuple(runs),
         )
         if column and cells[0].score is not None:
@@ -443,7 +454,7 @@ def _counts(score: TaskScore | None) -> bool:
 
 def _averages(
     runs: list[Scores],
-    sizes: list[int],
+    parts: list[slice],
     counted: list[str],
     order: dict[str, TaskScore],
     resampled: dict[str, list[np.ndarray | None]],
@@ -455,7 +466,7 @@ def _averages(
     groups: dict[str, list[str]] = {}
     for name in counted:
         groups.setdefault(order[name].category, []).append(name)
-    columns = range(len(sizes))
+    columns = range(len(parts))
     by_category = {
         category: [_mean_of([resampled[name][column] for name in names]) for column in columns]
         for category, names in groups.items()
@@ -466,10 +477,10 @@ def _averages(
         reason = f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} none"
         reasons = [reason if part is None else None for part in boot]
         values: list[float | None] = [value(average) for average in averages]
-        return Row(name=name, cells=_cells(values, sizes, boot, reasons, missing=[None] * len(sizes)))
+        return Row(name=name, cells=_cells(values, parts, boot, reasons, missing=[None] * len(parts)))
 
     per_task = [_mean_of([resampled[name][column] for name in counted]) for column in columns]
-    per_category = [_mean_of([parts[column] for parts in by_category.values()]) for column in columns]
+    per_category = [_mean_of([means[column] for means in by_category.values()]) for column in columns]
     rows = [
         row("per task", lambda average: average.tasks, per_task, counted),
         row("per category", lambda average: average.categories, per_category, counted),
@@ -522,4 +533,6 @@ def _setting(settings: dict[str, Any], name: str) -> str:
         versions = (settings.get("environment") or {}).get("versions") or {}
         return str(versions.get(name, "unknown"))
     value = settings.get(name)
+    if value is None or value == {}:
+        return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

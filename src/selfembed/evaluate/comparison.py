@@ -222,7 +222,9 @@ class Comparison:
             rows.append(fill('<tr><th class="group" colspan="{}">{}</th></tr>', len(titles), heading))
             for line in group:
                 cells = joined(map(_html_cell, line.cells))
-                rows.append(fill('<tr><th scope="row">{}</th><td>{}</td>{}</tr>', line.name, _size(line), cells))
+                rows.append(
+                    fill('<tr><th scope="row">{}</th><td class="number">{}</td>{}</tr>', line.name, _size(line), cells)
+                )
         parts = [box(rows)]
         if self.differing:
             settings = [table_row([name, *values]) for name, values in self.differing.items()]

@@ -108,11 +108,12 @@ class CachedEncoder:
         self.hash = embedder_hash(embedder)
         self.cache = cache
         self.progress = progress
-        # As mteb's caches want it: organisation/name and a revision.
+        # As mteb's caches want it: organisation/name and a revision. Scores hang on the similarity too.
+        identity = content_hash(self.hash, str(embedder.similarity_fn_name))
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={
-                "name": f"local/{name.replace('/', '_')}-{self.hash[:12]}",
-                "revision": self.hash[:40],
+                "name": f"local/{name.replace('/', '_')}-{identity[:12]}",
+                "revision": identity[:40],
                 "embed_dim": embedder.get_embedding_dimension(),
                 "max_tokens": embedder.max_seq_length,
                 "framework": ["Sentence Transformers", "PyTorch"],

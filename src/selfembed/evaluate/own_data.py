@@ -6,7 +6,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,17 @@ from mteb.abstasks import (
 )
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from selfembed.corpus import Corpus
 from selfembed.errors import InputError
-from selfembed.evaluate.tables import Columns, choose_columns, find_file, read_columns, require_texts
+from selfembed.evaluate.tables import (
+    SUFFIXES,
+    Columns,
+    choose_columns,
+    column_names,
+    find_file,
+    read_columns,
+    require_texts,
+)
 from selfembed.provenance import content_hash
 
 SEED = 0  # of the split of labelled texts and of the sample of self-retrieval
@@ -37,8 +46,9 @@ _JUDGEMENTS = {
     "corpus-id": ("corpus-id", "corpus_id", "did"),
     "score": ("score",),
 }
+_ANSWERS = {"query": ("query",), "document": ("document", "text"), "relevance": ("relevance", "score")}
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])")
-_QUERY_WORDS, _REST_WORDS = 3, 10  # at least; shorter ones say too little
+_QUERY_WORDS, _REST_WORDS = 3, 10  # at least; shorter ones say too little. A title may be one word
 
 
 def sts_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -75,7 +85,7 @@ def pair_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     file = Path(file)
     columns = choose_columns(read_columns(file), file, _JUDGED)
     _texts(columns, file, "sentence1", "sentence2")
-    columns["labels"] = [int(number) for number in _numbers(columns["labels"], file)]
+    columns["labels"] = _whole_numbers(columns["labels"], file)
     if set(columns["labels"]) != {0, 1}:
         raise InputError(f"{file}: labels {sorted(set(columns['labels']))}; expected both 0 and 1, and nothing else")
     kind = "PairClassification"
@@ -133,22 +143,25 @@ def clustering_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     return _task(AbsTaskClustering, name or path.stem, "Clustering", "v_measure", _one_split(columns), columns, **size)
 
 
-def retrieval_task(folder: str | Path, *, name: str | None = None) -> AbsTask:
+def retrieval_task(place: str | Path, *, name: str | None = None) -> AbsTask:
     """Queries and documents with judgements of relevance: nDCG@10.
 
     Args:
-        folder: in the form of BEIR: ``corpus`` (``_id, text``, perhaps ``title``), ``queries`` (``_id, text``) and
-            ``qrels``, or ``qrels/test`` (``query-id, corpus-id, score``), each .jsonl, .csv, .tsv or .parquet.
-        name: of the task; None takes the folder's.
+        place: a file with the columns ``query, document, relevance``, a judgement a row, whose documents are all that
+            is searched. Or a folder in the form of BEIR: ``corpus`` (``_id, text``, perhaps ``title``), ``queries``
+            (``_id, text``) and ``qrels``, or ``qrels/test`` (``query-id, corpus-id, score``), each .jsonl, .csv, .tsv
+            or .parquet.
+        name: of the task; None takes the file's or folder's.
 
     Raises:
-        InputError: a file or column is missing, or no query has a relevant document.
+        InputError: a file or column is missing, a relevance is no whole number, or no query has a relevant document.
     """
-    folder = Path(folder)
-    split = retrieval_split(folder, "test")
+    place = Path(place)
+    split = _judged_split(place) if place.suffix in SUFFIXES and not place.is_dir() else retrieval_split(place, "test")
     fingerprint = [list(split["corpus"]["text"]), list(split["queries"]["text"]), split["relevant_docs"]]
     dataset = {"default": {"test": split}}
-    return _task(AbsTaskRetrieval, name or folder.name, "Retrieval", "ndcg_at_10", dataset, fingerprint)
+    name = name or (place.name if place.is_dir() else place.stem)
+    return _task(AbsTaskRetrieval, name, "Retrieval", "ndcg_at_10", dataset, fingerprint)
 
 
 def reranking_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -169,16 +182,21 @@ def reranking_task(file: str | Path, *, name: str | None = None) -> AbsTask:
 
 
 def self_retrieval_task(
-    corpus: Iterable[str], *, name: str = "SelfRetrieval", queries: int = 1_000, documents: int = 10_000
+    corpus: Iterable[str | tuple[str, str]],
+    *,
+    name: str = "SelfRetrieval",
+    queries: int = 1_000,
+    documents: int = 10_000,
 ) -> AbsTask:
-    """No labels: the first sentence (or title) of a text is to find the text's rest: nDCG@10.
+    """No labels: the title or first sentence of a text is to find the text's rest: nDCG@10.
 
     It says whether an embedder tells the texts of this corpus apart, not what human judges would say; a trained
     embedder may have seen the texts.
 
     Args:
-        corpus: a `selfembed.corpus.Corpus` or any texts. Used are those whose first sentence has at least 3 words and
-            whose rest has 10; of texts with the same beginning the first.
+        corpus: a `selfembed.corpus.Corpus` or any texts; a pair is a title and its text (`titled_texts`). Used are
+            those with a title, or a first sentence of at least 3 words, and 10 words after it; of texts with the same
+            title or beginning the first.
         name: of the task.
         queries: at most, drawn with a fixed seed.
         documents: at most, drawn with a fixed seed; the queries' own are among them.
@@ -191,15 +209,16 @@ def self_retrieval_task(
     total = 0
     for text in corpus:
         total += 1
-        first, rest = first_and_rest(text)
-        long_enough = len(first.split()) >= _QUERY_WORDS and len(rest.split()) >= _REST_WORDS
+        first, rest = first_and_rest(text) if isinstance(text, str) else _title_and_rest(*text)
+        least = _QUERY_WORDS if isinstance(text, str) else 1
+        long_enough = len(first.split()) >= least and len(rest.split()) >= _REST_WORDS
         if long_enough and first not in pairs and rest not in rests:
             pairs[first] = rest
             rests.add(rest)
     if len(pairs) < 2:
         raise InputError(
-            f"self-retrieval: {len(pairs)} of {total:,} texts have a first sentence of {_QUERY_WORDS} words and "
-            f"{_REST_WORDS} words after it; expected at least 2: give longer texts"
+            f"self-retrieval: {len(pairs)} of {total:,} texts have a title, or a first sentence of {_QUERY_WORDS} "
+            f"words, and {_REST_WORDS} words after it; expected at least 2: give longer texts"
         )
     draw = random.Random(SEED)
     chosen = draw.sample(sorted(pairs), min(documents, len(pairs)))
@@ -211,7 +230,42 @@ def self_retrieval_task(
         "top_ranked": None,
     }
     fingerprint = [chosen, [pairs[query] for query in chosen], len(asked)]
-    return _task(AbsTaskRetrieval, name, "Retrieval", "ndcg_at_10", {"default": {"test": split}}, fingerprint)
+    note = f"{len(asked):,} queries, {len(chosen):,} documents"
+    if len(pairs) < total:
+        note += f"; {total - len(pairs):,} of {total:,} texts are too short or begin as another does"
+    dataset = {"default": {"test": split}}
+    return _task(AbsTaskRetrieval, name, "Retrieval", "ndcg_at_10", dataset, fingerprint, note=note)
+
+
+def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
+    """The texts of a corpus, for self-retrieval: with their titles where there are some.
+
+    Args:
+        sources: as `Corpus` takes them. A file of rows (.jsonl, .csv, .tsv, .parquet) with the columns ``title`` and
+            ``text``, or a folder of nothing else, gives pairs of the two, each text whole; all else is cut into
+            passages without titles.
+
+    Raises:
+        InputError: a file is damaged, or as `Corpus`.
+    """
+    untitled = []
+    for source in sources:
+        place = Path(source)
+        files = sorted(filter(Path.is_file, place.rglob("*"))) if place.is_dir() else [place]
+        if not files or not all({"title", "text"} <= set(column_names(file)) for file in files):
+            untitled.append(source)
+            continue
+        for columns in map(read_columns, files):
+            for title, text in zip(columns["title"], columns["text"], strict=True):
+                title, text = ("" if value is None else str(value).strip() for value in (title, text))
+                yield (title, text) if title else text
+    if untitled:
+        yield from Corpus(untitled)
+
+
+def _title_and_rest(title: str, text: str) -> tuple[str, str]:
+    """Without the title, where the text begins with it again: a text is to be found by meaning, not by its words."""
+    return title.strip(), text.strip().removeprefix(title.strip()).strip()
 
 
 def first_and_rest(text: str) -> tuple[str, str]:
@@ -269,14 +323,35 @@ def retrieval_split(folder: Path, split: str) -> dict[str, Any]:
     file = find_file(folder / "qrels", split) or _needed(folder, "qrels")
     judged = choose_columns(read_columns(file), file, _JUDGEMENTS)
     relevant: dict[str, dict[str, int]] = {}
-    scores = _numbers(judged["score"], file)
+    scores = _whole_numbers(judged["score"], file)
     for query, document, score in zip(judged["query-id"], judged["corpus-id"], scores, strict=True):
-        relevant.setdefault(str(query), {})[str(document)] = int(score)
+        relevant.setdefault(str(query), {})[str(document)] = score
     known = [i for i, query in enumerate(parts["queries"]["id"]) if query in relevant]
     documents = set(parts["corpus"]["id"])
-    if not any(documents & relevant[parts["queries"][i]["id"]].keys() for i in known):
+    good = [{name for name, score in relevant[parts["queries"][i]["id"]].items() if score > 0} for i in known]
+    if not any(documents & names for names in good):
         raise InputError(f"{file}: no query has a relevant document in the corpus; expected ids of queries and corpus")
     return {**parts, "queries": parts["queries"].select(known), "relevant_docs": relevant, "top_ranked": None}
+
+
+def _judged_split(file: Path) -> dict[str, Any]:
+    """A file of judgements as mteb's retrieval evaluation takes it; each distinct text is one query or document."""
+    columns = choose_columns(read_columns(file), file, _ANSWERS)
+    _texts(columns, file, "query", "document")
+    ids = {
+        part: {text: f"{part[0]}{i}" for i, text in enumerate(dict.fromkeys(columns[part]))}
+        for part in ("query", "document")
+    }
+    relevant: dict[str, dict[str, int]] = {}
+    scores = _whole_numbers(columns["relevance"], file)
+    for query, document, score in zip(columns["query"], columns["document"], scores, strict=True):
+        relevant.setdefault(ids["query"][query], {})[ids["document"][document]] = score
+    if max(scores) <= 0:
+        raise InputError(f"{file}: no document has a relevance above 0; expected at least one for every query")
+    queries, documents = (
+        Dataset.from_dict({"id": list(known.values()), "text": list(known)}) for known in ids.values()
+    )
+    return {"corpus": documents, "queries": queries, "relevant_docs": relevant, "top_ranked": None}
 
 
 def reranking_split(file: Path) -> dict[str, Any]:
@@ -317,7 +392,10 @@ def reranking_split(file: Path) -> dict[str, Any]:
 def _task(
     base: type[AbsTask], name: str, kind: str, main_score: str, dataset: Any, content: Any, **settings: Any
 ) -> Any:
-    """An object of a mteb task class over data in memory; subclassing is how mteb wants new tasks made."""
+    """An object of a mteb task class over data in memory; subclassing is how mteb wants new tasks made.
+
+    Its ``note``, if given, stands below its score.
+    """
     metadata = TaskMetadata(
         name=name,
         description=f"own data: {kind}",
@@ -377,6 +455,14 @@ def _halves(columns: Columns, file: Path) -> dict[str, Columns]:
 def _texts(columns: Columns, file: Path, *names: str) -> None:
     for name in names:
         require_texts(columns[name], file, name)
+
+
+def _whole_numbers(values: list[Any], file: Path) -> list[int]:
+    numbers = _numbers(values, file)
+    for row, number in enumerate(numbers, 1):
+        if number != int(number):
+            raise InputError(f"{file}: row {row} has {number:g} where a whole number should be; correct or remove it")
+    return [int(number) for number in numbers]
 
 
 def _numbers(values: list[Any], file: Path) -> list[float]:

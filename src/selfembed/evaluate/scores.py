@@ -44,7 +44,7 @@ class TaskScore:
         category: mteb's task type.
         metric: the task's main score.
         score: in percent, mean over splits and languages; None if the task was not run.
-        reason: why it was not run.
+        reason: why there is none.
         data: ``hub``, ``exact``, ``near``, ``not MTEB's``, ``unchecked``, ``own data`` or ``none``.
         note: how local data differs from mteb's.
         in_average: whether it counts in the average: all that ran, but of a benchmark only on mteb's data.
@@ -204,7 +204,7 @@ class Scores:
     def lines(self) -> list[str]:
         """A table for the screen: tasks by category, then what was not run, then the averages."""
         ran = sorted((s for s in self.scores if s.score is not None), key=lambda s: (s.category, s.name))
-        width = max([len(score.name) for score in self.scores] + [4])
+        width = max([len(score.name) for score in ran] + [4])
         lines = [f"{'task':<{width}}  {'category':<18}  {'metric':<16}  {'score':>6}  data"]
         for score in ran:
             data = score.data + ("" if score.in_average else " (not in the average)")
@@ -214,8 +214,9 @@ class Scores:
         reasons: dict[str, list[str]] = {}
         for score in self.scores:
             if score.reason is not None:
-                reasons.setdefault(score.reason, []).append(score.name)
-        lines += [f"not run, {reason}: {', '.join(names)}" for reason, names in reasons.items()]
+                state = "not run" if score.data == "none" else "no score"
+                reasons.setdefault(f"{state}, {score.reason}", []).append(score.name)
+        lines += [f"{reason}: {', '.join(names)}" for reason, names in reasons.items()]
         if self.average is not None:
             lines.append(self.average.name)
             lines.append(f"  {'per task':<20}  {self.average.tasks:6.2f}")
@@ -325,8 +326,12 @@ def run_task(
             items = task_items(task, result.scores, Path(folder))
         if chosen.data == "hub" and task.data_loaded:
             task.unload_data()
+    found = 100 * float(result.get_score())
+    if not math.isfinite(found):
+        reason = f"its {about['metric']} is no number: the embedder finds all of its texts alike, or they are the same"
+        return TaskScore(score=None, reason=reason, **about)
     return TaskScore(
-        score=round(100 * float(result.get_score()), 4),
+        score=round(found, 4),
         revision=task.metadata.revision,
         splits=tuple(result.scores),
         languages=tuple(dict.fromkeys(row["hf_subset"] for rows in result.scores.values() for row in rows)),
@@ -367,11 +372,11 @@ def load_embedder(embedder: str | Path, *, device: str | None = None) -> Sentenc
     require_embedder(embedder)
     try:
         return stock_or_ours(embedder, device=device)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the hub's, a damaged file's and a missing device's errors have no common class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"embedder {embedder}: cannot be loaded ({reason}); expected a folder or hub id of sentence-transformers"
-        ) from error
+        what = "cannot be loaded" if Path(embedder).is_dir() else "no such folder, and the hub did not give it"
+        wanted = "a folder or hub id of sentence-transformers" + (f", and a device {device!r}" if device else "")
+        raise InputError(f"embedder {embedder}: {what} ({reason}); expected {wanted}") from error
 
 
 def require_embedder(embedder: str | Path) -> None:
@@ -448,6 +453,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The task '.*' is superseded")
+            warnings.filterwarnings("ignore", message="An input array is constant")  # then the score says so
             warnings.filterwarnings("ignore", message=".* is ill-defined and being set to 0.0", module="sklearn")
             yield
     finally:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from selfembed.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+_MAX_FIELD = 64_000_000  # characters
 
 Columns = dict[str, list[Any]]
 
@@ -43,6 +44,22 @@ def read_columns(file: Path) -> Columns:
     if not columns or not len(next(iter(columns.values()))):
         raise InputError(f"{file}: has no rows; expected at least one")
     return columns
+
+
+def column_names(file: Path) -> list[str]:
+    """The columns that a file's beginning names; none for what is no file of rows, is damaged, or is .json."""
+    try:
+        if file.suffix == ".parquet":
+            return list(pq.read_schema(file).names)
+        if file.suffix in (".csv", ".tsv", ".jsonl", ".ndjson"):
+            with file.open(encoding="utf-8-sig", newline="") as stream:
+                if file.suffix in (".csv", ".tsv"):
+                    return next(csv.reader(stream, delimiter=_delimiter(file)), [])
+                row = json.loads(next(filter(str.strip, stream), "null"))
+                return list(row) if isinstance(row, dict) else []
+    except (OSError, ValueError, csv.Error, pa.ArrowException):
+        return []
+    return []
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
@@ -94,8 +111,13 @@ def _json_rows(file: Path) -> list[Any]:
 
 
 def _delimited(file: Path) -> list[Any]:
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD))  # from 128 KiB, which documents exceed
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        return list(csv.DictReader(stream, delimiter="\t" if file.suffix == ".tsv" else ","))
+        return list(csv.DictReader(stream, delimiter=_delimiter(file)))
+
+
+def _delimiter(file: Path) -> str:
+    return "\t" if file.suffix == ".tsv" else ","
 
 
 def _transposed(rows: list[Any], file: Path) -> Columns:

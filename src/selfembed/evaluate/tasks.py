@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +80,16 @@ def choose_tasks(
     else:
         found = []
     chosen = [_with_data(task, folder, in_benchmark) for task, in_benchmark in found]
-    chosen += [ChosenTask(task=fresh(task), data="own data") for task in own]
+    for task in _named_apart(own, [one.name for one in chosen]):
+        chosen.append(ChosenTask(task=task, data="own data", note=getattr(task, "note", "")))
     if not chosen:
         raise InputError(
             "nothing to evaluate on; give a benchmark such as 'MTEB(eng, v2)', tasks such as 'STSBenchmark', a folder "
             "with data, or data of your own"
         )
+    name, count = Counter(one.name for one in chosen).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"task {name!r}: given {count} times; expected names that differ: rename its file or folder")
     return chosen
 
 
@@ -96,6 +101,17 @@ def fresh(task: AbsTask) -> AbsTask:
     if task.data_loaded:
         copy.dataset, copy.data_loaded = task.dataset, True
     return copy
+
+
+def _named_apart(own: Sequence[AbsTask], others: Sequence[str]) -> list[AbsTask]:
+    """Own tasks, fresh; where names are shared with their kind, since one file may be classified and clustered."""
+    counts = Counter([*others, *(task.metadata.name for task in own)])
+    copies = [fresh(task) for task in own]
+    for copy in copies:
+        about = copy.metadata
+        if counts[about.name] > 1:
+            copy.metadata = about.model_copy(update={"name": f"{about.name} ({about.type})"})
+    return copies
 
 
 def _of_benchmark(name: str, tasks: Sequence[str] | None) -> list[AbsTask]:
