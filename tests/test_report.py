@@ -24,12 +24,12 @@ from selfembed.evaluate.own_data import sts_task
 from selfembed.evaluate.scores import evaluate
 from selfembed.explain import plots
 from selfembed.explain.aligned_tokens import aligned_tokens, load_explained
-from selfembed.explain.hit_miss import hit_miss_change
+from selfembed.explain.hit_miss import hit_miss
 from selfembed.explain.memory_tokens import correlate_memory, memory_words, read_memory
 from selfembed.explain.spectrum import compare_spectra
 from selfembed.page import fill, page, plain
 from selfembed.recipes import choose_stages, find_recipe
-from selfembed.report import Encoded, build_report, write_report
+from selfembed.report import build_report, write_report
 from selfembed.targets.tagger import Tagger, load_tagger
 from selfembed.training import train
 
@@ -122,6 +122,10 @@ def test_page_stands_by_itself(html: str) -> None:
     assert not re.search(r"#[0-9a-f]{6}\b|(?<=: )(black|white)\b", drawn), "a colour that does not follow the page's"
 
 
+def html_of(html: str, section: str) -> str:
+    return html.partition(f'<section id="{section}">')[2].partition("</section>")[0]
+
+
 def test_sections_show_the_run(html: str, embedder: Path, corpus: Corpus) -> None:
     found = Page(html)
     record = json.loads((embedder / "selfembed.json").read_text())
@@ -135,6 +139,10 @@ def test_sections_show_the_run(html: str, embedder: Path, corpus: Corpus) -> Non
         assert f'aria-label="loss of 3 steps, from {first} to {last}"' in html
         assert stage["name"] in found.sections["targets"]
     assert found.sections["targets"].count("without a target") == 2
+    frames = {
+        name: set(re.findall(r'class="(token(?: \w+)?)"', html_of(html, name))) for name in ("targets", "tokens")
+    }
+    assert frames == {"targets": {"token"}, "tokens": {"token hit", "token miss"}}, "only aligned tokens hit or miss"
     assert "No scores: run selfembed evaluate" in found.sections["scores"]
 
 
@@ -144,12 +152,17 @@ def test_numbers_are_those_of_explain(html: str, embedder: Path, corpus: Corpus)
     rng = np.random.default_rng(0).permutation(61)
     texts = [list(corpus)[i] for i in rng]
     found = Page(html)
-    hits = hit_miss_change(explained, texts)
-    assert re.search(rf"\nhits{hits.raw.hits}\s+{hits.trained.hits}\s", found.sections["hits"])
-    assert f"raw: {list(hits.raw.histogram)}; trained: {list(hits.trained.histogram)}" in html
+    raw, trained = (
+        hit_miss(aligned_tokens(side, explained.head, explained.tokenizer, texts))
+        for side in (explained.raw, explained.embedder)
+    )
+    assert re.search(rf"\nhits{raw.hits}\s+{trained.hits}\s", found.sections["hits"])
+    assert f"raw: {list(raw.histogram)}; trained: {list(trained.histogram)}" in html
     space = compare_spectra(*(side.encode(texts) for side in (explained.raw, explained.embedder)))
     assert f"{space.raw.anisotropy:.3f}" in found.sections["space"]
     assert f"{space.trained.uniformity:.3f}" in found.sections["space"]
+    for measure in ("Effective rank", "Participation ratio", "Anisotropy", "Uniformity", "Alignment", "Moved by"):
+        assert measure in found.sections["space"], "every number is defined"
     top = aligned_tokens(explained.embedder, explained.head, explained.tokenizer, texts[:1])[0][0]
     assert f"{top.probability:.1%}" in found.sections["tokens"]
     assert plain(texts[0])[:40] in found.sections["tokens"]
@@ -268,16 +281,6 @@ def test_memory_tokens_have_a_section(html: str, backbone: Path, corpus: Corpus,
     assert len(set(ids)) == len(ids)
 
 
-def test_each_text_is_encoded_once(embedder: Path) -> None:
-    explained = load_explained(embedder)
-    read = Encoded(explained.embedder, SENTENCES[:5], lambda *_: None, "vectors")
-    expected = explained.embedder.encode(SENTENCES[:5])
-    assert np.allclose(read.encode(SENTENCES[4:2:-1]), expected[4:2:-1], atol=1e-5)
-    assert read.get_embedding_dimension() == 32
-    with pytest.raises(KeyError):
-        read.encode(["never read"])
-
-
 def test_command_line(embedder: Path, backbone: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("\n\n".join(SENTENCES))
@@ -301,8 +304,10 @@ def test_command_line(embedder: Path, backbone: Path, tmp_path: Path, capsys, mo
     assert (tmp_path / "broken" / "modules.json").is_file() and not (tmp_path / "broken" / "report.html").exists()
 
     file = tmp_path / "page.html"
-    assert main(["explain", str(embedder), "--corpus", str(texts), "--sample", "9", "--html", str(file)]) == 0
-    assert "Measured on 9 texts" in file.read_text()
+    assert (
+        main(["explain", str(embedder), "--corpus", str(texts), "--sample", "9", "-k", "4", "--html", str(file)]) == 0
+    )
+    assert "Measured on 9 texts" in file.read_text() and "top 4 aligned tokens" in file.read_text()
     capsys.readouterr()
     for arguments, message in (
         (["--html", str(file)], "give --corpus"),

@@ -19,6 +19,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c in _JOINERS else "?" for c in text)
 
 
+def shorten(text: str, characters: int = 200) -> str:
+    """A text as far as it is shown."""
+    return text if len(text) <= characters else text[:characters] + " ..."
+
+
 def fill(form: str, *parts: Any) -> Markup:
     """Markup with each ``{}`` replaced by a part: markup as it is, anything else plain and escaped."""
     return Markup(form).format(*(part if isinstance(part, Markup) else plain(str(part)) for part in parts))
@@ -84,12 +89,14 @@ figure svg { display: block; width: 100%; max-width: 34rem; height: auto; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 pre { overflow-x: auto; font-size: .85rem; border: 1px solid var(--grid); padding: .8rem; }
 blockquote { margin: 1.2rem 0 .3rem; padding-left: .8rem; border-left: 3px solid var(--grid); }
-.tokens { line-height: 2; padding: 0; margin: .2rem 0; }
+.tokens { line-height: 2; margin: .2rem 0; max-width: none; }
+.said { padding-left: 5.5rem; }
 .token { display: inline-block; line-height: 1.45; padding: 0 .4rem; border-radius: .3rem; white-space: pre-wrap;
-  border: 1px dashed var(--grid); }
+  border: 1px solid var(--grid); }
+.token.miss { border-style: dashed; }
 .token.hit { border: 1px solid currentColor; font-weight: 600; }
 .token small { color: var(--dim); font-weight: normal; }
-.who { display: inline-block; min-width: 4.5rem; color: var(--dim); }
+.who { display: inline-block; width: 5.5rem; margin-left: -5.5rem; color: var(--dim); }
 """
 
 _PAGE = """<!DOCTYPE html>

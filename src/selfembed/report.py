@@ -1,7 +1,4 @@
-"""One page on one finished embedder: how it was trained, and what that changed.
-
-Shapes: N texts, K memory tokens, D hidden.
-"""
+"""One page on one finished embedder: how it was trained, and what that changed."""
 
 from __future__ import annotations
 
@@ -10,38 +7,30 @@ import json
 import math
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from markupsafe import Markup
 from sentence_transformers import SentenceTransformer
-from torch import nn
 
 from selfembed.backbone import Backbone, best_dtype, load_backbone
 from selfembed.corpus import Corpus
 from selfembed.embedder import EmbedderConfig
 from selfembed.errors import InputError
 from selfembed.explain import plots
-from selfembed.explain.aligned_tokens import AlignedToken, Explained, aligned_tokens, load_explained
-from selfembed.explain.hit_miss import HitMissChange, hit_miss_change
-from selfembed.explain.memory_tokens import (
-    COPIES,
-    MemoryRead,
-    correlate_memory,
-    memory_tokens_of,
-    memory_words,
-    read_memory,
-)
-from selfembed.explain.spectrum import SpectrumChange, alignment, compare_spectra
+from selfembed.explain.aligned_tokens import AlignedToken, Explained, load_explained
+from selfembed.explain.hit_miss import HitMissChange
+from selfembed.explain.memory_tokens import COPIES, correlate_memory, memory_words
+from selfembed.explain.reading import Reading, read_texts, sample_texts
+from selfembed.explain.spectrum import SpectrumChange
 from selfembed.export import RECORD
-from selfembed.page import box, fill, joined, page, table
+from selfembed.page import box, fill, joined, page, shorten, table
 from selfembed.preview import TargetPreview, view_of
 from selfembed.provenance import Progress, silent, writing
 from selfembed.targets import model_derived
 from selfembed.targets.model_derived import ModelDerived
-from selfembed.targets.store import TargetSource, TokenTarget, choose_texts
+from selfembed.targets.store import TargetSource, TokenTarget
 from selfembed.targets.tagger import Tagger, load_tagger
 
 REPORT = "report.html"
@@ -51,54 +40,24 @@ SCORES = "scores.json"
 REPORT_TOKENS = 8_000
 """Tokens of a report that costs about half a minute with the embedded backbone on two cores."""
 
-_K = 10  # aligned tokens of a text, as in the paper
 _SHOWN_TEXTS = 5
 _MEMORY_TEXTS = 2  # whose memory tokens are shown one by one
 _SHOWN_CHARACTERS = 280
-_HALVED_TEXTS = 50  # for the alignment of two halves
 _STATISTICS_TEXTS = 2_000  # counted where the corpus is not the one that was trained on
-_CHUNK = 64
 
-
-class Encoded(nn.Module):
-    """An embedder that has read its texts already: they are encoded once for all sections of a report.
-
-    Attributes:
-        vectors_ND: their embeddings, float32.
-        states_NKD: the states of their memory tokens; None where the embedder has not several.
-    """
-
-    def __init__(self, embedder: SentenceTransformer, texts: Sequence[str], progress: Progress, task: str) -> None:
-        super().__init__()
-        self.row_of = {text: row for row, text in enumerate(texts)}
-        vectors, states = [], []
-        for start in range(0, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
-            if memory_tokens_of(embedder):
-                read = read_memory(embedder, chunk)
-                vectors.append(read.embedding_ND)
-                states.append(read.states_NKD)
-            else:
-                vectors.append(embedder.encode(chunk, convert_to_tensor=True, show_progress_bar=False).float())
-            progress(task, start + len(chunk), len(texts))
-        self.vectors_ND = torch.cat(vectors)
-        self.states_NKD = torch.cat(states) if states else None
-
-    def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> Any:
-        """Vectors of texts it has read, as SentenceTransformer gives them."""
-        vectors_ND = self.vectors_ND[self._rows(texts)]
-        return vectors_ND if convert_to_tensor else vectors_ND.cpu().numpy()
-
-    def memory(self, texts: Sequence[str]) -> MemoryRead:
-        """Memory states and vectors of texts it has read."""
-        rows = self._rows(texts)
-        return MemoryRead(self.states_NKD[rows], self.vectors_ND[rows])
-
-    def get_embedding_dimension(self) -> int:
-        return self.vectors_ND.shape[1]
-
-    def _rows(self, texts: Sequence[str]) -> list[int]:
-        return [self.row_of[text] for text in texts]
+_DEFINITIONS = (
+    ("Effective rank", "exp of the entropy of the singular values' shares of their sum (Roy and Vetterli 2007)"),
+    ("Participation ratio", "(sum v)² / sum v² of the variances v, the squared singular values (Gao et al. 2017)"),
+    ("Anisotropy", "mean cosine over all pairs of different texts; 0: no preferred direction, 1: all alike"),
+    ("Uniformity", "log of the mean of exp(-2 d²) over all pairs, d their distance at length 1 (Wang and Isola 2020)"),
+    ("Alignment", "mean squared distance at length 1 between the two halves of a text (Wang and Isola 2020); 0 to 4"),
+    ("Mean length", "of the embeddings as the model gives them"),
+    (
+        "Moved by",
+        "mean over the texts of trained - raw along each principal component of the raw embeddings, not centred; the "
+        "marker is the raw embeddings' own mean along it (Nie et al. 2025)",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +68,8 @@ class Seen:
         backbone: that the embedder was made from.
         record: of the run; None where selfembed did not make the folder.
         corpus: where the texts are from.
-        texts: the sample.
-        explained: embedder and raw backbone, both as :class:`Encoded`, and the decoder layer.
-        halves: rows are texts; (first half, second half), raw and trained; None where too few texts can be halved.
+        reading: of the sample.
+        k: aligned tokens of a text.
         tagger: of parts of speech, where it is loaded already.
         progress: told of work that takes time.
     """
@@ -119,11 +77,18 @@ class Seen:
     backbone: Backbone
     record: dict[str, Any] | None
     corpus: Corpus
-    texts: list[str]
-    explained: Explained
-    halves: dict[str, tuple[Any, Any]] | None
+    reading: Reading
+    k: int
     tagger: Tagger | None
     progress: Progress
+
+    @property
+    def texts(self) -> list[str]:
+        return self.reading.texts
+
+    @property
+    def explained(self) -> Explained:
+        return self.reading.explained
 
 
 def build_report(
@@ -134,6 +99,7 @@ def build_report(
     tokens: int | None = None,
     model: str | Path | None = None,
     scores: Sequence[str | Path] = (),
+    k: int = 10,
     tagger: Tagger | None = None,
     progress: Progress = silent,
 ) -> str:
@@ -147,6 +113,7 @@ def build_report(
         model: the backbone it was made from; None takes the one named in the record.
         scores: files that ``selfembed evaluate --json`` has written; of several, the first is what the others are
             held against. None given: ``scores.json`` in the folder, if there is one.
+        k: aligned tokens of a text.
         tagger: what the targets were tagged with; None loads it.
         progress: told how far the work is.
 
@@ -154,34 +121,25 @@ def build_report(
         InputError: no embedder or no record and no model, fewer than two texts, a file that holds no scores.
     """
     folder = Path(folder)
-    if texts < 2:
-        raise InputError(f"sample of {texts}: expected at least 2 texts")
     score_files = [Path(file) for file in scores] or [file for file in (folder / SCORES,) if file.is_file()]
     backbone, explained, record = _load(folder, model)
     scored = _scores(score_files, explained.embedder)
-    chosen = _sample(corpus, texts, tokens, explained.embedder)
-    sides, halves = _read(explained, chosen, progress)
-    dtype = str(explained.embedder.dtype).removeprefix("torch.")
+    chosen = _fitting(sample_texts(corpus, texts), tokens, explained.embedder)
+    for side in (explained.raw, explained.embedder):
+        side.to(best_dtype(side.device))
+    reading = read_texts(explained, chosen, k=k, progress=progress)
     seen = Seen(
-        backbone=backbone,
-        record=record,
-        corpus=corpus,
-        texts=chosen,
-        explained=replace(explained, **sides),
-        halves=halves,
-        tagger=tagger,
-        progress=progress,
+        backbone=backbone, record=record, corpus=corpus, reading=reading, k=k, tagger=tagger, progress=progress
     )
-    hits = hit_miss_change(seen.explained, seen.texts, k=min(_K, len(seen.explained.head.weight)))
-    space = compare_spectra(*(side.encode(seen.texts) for side in (seen.explained.raw, seen.explained.embedder)))
+    dtype = str(explained.embedder.dtype).removeprefix("torch.")
     sections = [
         ("recipe", "Recipe and data", _recipe(seen)),
         ("losses", "Loss", _losses(seen)),
         ("targets", "Targets", _targets(seen)),
         ("tokens", "What the embeddings say", _tokens(seen)),
         *([("memory", "Memory tokens", _memory(seen))] if seen.explained.embedder.states_NKD is not None else []),
-        ("hits", "Hits and misses", _hits(hits)),
-        ("space", "The shape of the space", _space(space, seen)),
+        ("hits", "Hits and misses", _hits(reading.hits)),
+        ("space", "The shape of the space", _space(reading.space)),
         ("scores", "Scores", scored or _no_scores(folder)),
     ]
     links = Markup(" · ").join(fill('<a href="#{}">{}</a>', name, title) for name, title, _ in sections)
@@ -190,7 +148,8 @@ def build_report(
         fill('<p class="dim">A text embedder made with selfembed: how it was trained, and what that changed.</p>')
         if record
         else fill('<p class="dim">A text embedder, beside the backbone it was made from.</p>'),
-        _glance(hits, space),
+        _glance(reading.hits, reading.space),
+        _how("Raw is the backbone before any training, read in the same way: same prompt, pooling and attention."),
         fill("<p>Measured on {} texts of {}, chosen by seed 0, in {}.</p>", f"{len(chosen):,}", corpus.name, dtype),
         fill("<nav>{}</nav>", links),
     ]
@@ -224,39 +183,26 @@ def _load(folder: Path, model: str | Path | None) -> tuple[Backbone, Explained, 
     return load_backbone(model if model is not None else record["model"]), explained, record
 
 
-def _sample(corpus: Corpus, texts: int, tokens: int | None, embedder: SentenceTransformer) -> list[str]:
-    """A seeded sample without repetitions, of at most that many texts and about that many tokens."""
-    chosen = list(dict.fromkeys(choose_texts(corpus.texts(), texts, seed=0)["text"]))
-    if tokens is not None:
-        limit = embedder.max_seq_length or math.inf
-        lengths = [min(len(ids), limit) for ids in embedder.tokenizer(chosen)["input_ids"]]
-        fitting = sum(total <= tokens for total in itertools.accumulate(lengths))
-        chosen = chosen[: max(2, fitting)]
-    if len(chosen) < 2:
-        raise InputError(f"corpus {corpus.name}: {len(chosen)} text to look at; expected at least 2 different ones")
-    return chosen
-
-
-def _read(
-    explained: Explained, texts: list[str], progress: Progress
-) -> tuple[dict[str, Encoded], dict[str, tuple[Any, Any]] | None]:
-    """Embedder and raw backbone with the sample read, and the vectors of texts' halves."""
-    words = [text.split() for text in texts]
-    cut = [(" ".join(w[: len(w) // 2]), " ".join(w[len(w) // 2 :])) for w in words if len(w) >= 8][:_HALVED_TEXTS]
-    needed = list(dict.fromkeys([*texts, *(half for pair in cut for half in pair)]))
-    sides, halves = {}, {}
-    for name, side, embedder in (("raw", "raw", explained.raw), ("trained", "embedder", explained.embedder)):
-        embedder.to(best_dtype(embedder.device))
-        sides[side] = Encoded(embedder, needed, progress, f"report: {name} vectors")
-        if len(cut) >= 2:
-            halves[name] = tuple(sides[side].encode(list(half)) for half in zip(*cut, strict=True))
-    return sides, halves or None
+def _fitting(texts: list[str], tokens: int | None, embedder: SentenceTransformer) -> list[str]:
+    """The first texts, of about that many tokens; at least two."""
+    if tokens is None:
+        return texts
+    limit = embedder.max_seq_length or math.inf
+    lengths = [min(len(ids), limit) for ids in embedder.tokenizer(texts)["input_ids"]]
+    return texts[: max(2, sum(total <= tokens for total in itertools.accumulate(lengths)))]
 
 
 def _glance(hits: HitMissChange, space: SpectrumChange) -> Markup:
-    rows = [("of the aligned tokens occur in the text", *(f"{_share(side):.1%}" for side in (hits.raw, hits.trained)))]
-    rows.append(("effective rank", *(f"{side.effective_rank:.1f}" for side in (space.raw, space.trained))))
-    rows.append(("mean cosine of two texts", *(f"{side.anisotropy:.3f}" for side in (space.raw, space.trained))))
+    shapes = (space.raw, space.trained)
+    rows = [
+        (
+            "tokens read out of an embedding that occur in its text",
+            f"{hits.raw.share:.1%}",
+            f"{hits.trained.share:.1%}",
+        ),
+        ("directions in use (effective rank)", *(f"{shape.effective_rank:.1f}" for shape in shapes)),
+        ("mean cosine of two texts; 1: all alike", *(f"{shape.anisotropy:.3f}" for shape in shapes)),
+    ]
     return table(("", "raw", "trained"), rows)
 
 
@@ -385,9 +331,9 @@ def _preview(view: TargetPreview, note: str) -> Markup:
     parts = [fill("<p>{}.</p>", figures)]
     if view.empty < 1:
         words = (
-            f"In the middle a target is worth {view.effective_support:.1f} equal tokens, out of {view.support:.0f} "
-            f"with weight; {view.punctuation:.1%} of all weight is on punctuation, {view.function_words:.1%} on "
-            f"function words. {note}"
+            f"The median target spreads as widely as {view.effective_support:.1f} equal tokens, out of "
+            f"{view.support:.0f} with weight; {view.punctuation:.1%} of all weight is on punctuation, "
+            f"{view.function_words:.1%} on function words. {note}"
         )
         parts.append(fill("<p>{}</p>", words))
     parts += [fill("<p><strong>Warning:</strong> {}.</p>", warning) for warning in view.warnings]
@@ -398,24 +344,21 @@ def _preview(view: TargetPreview, note: str) -> Markup:
 
 
 def _tokens(seen: Seen) -> Markup:
-    texts, head = seen.texts[:_SHOWN_TEXTS], seen.explained.head
-    sides = [
-        aligned_tokens(embedder, head, seen.explained.tokenizer, texts, k=min(_K, len(head.weight)))
-        for embedder in (seen.explained.raw, seen.explained.embedder)
-    ]
     how = (
         "The likeliest tokens when the model's own decoder layer reads an embedding, with their probability. "
         "A solid frame: the token occurs in the text (case and leading space aside); dashed: it does not."
     )
     parts = [_how(how)]
-    for text, raw, trained in zip(texts, *sides, strict=True):
+    read = seen.reading
+    shown = list(zip(read.texts, read.raw_tokens, read.trained_tokens, strict=True))[:_SHOWN_TEXTS]
+    for text, raw, trained in shown:
         parts += [_quote(text), _chips("raw", raw), _chips("trained", trained)]
     return joined(parts)
 
 
 def _chips(who: str, tokens: Sequence[AlignedToken]) -> Markup:
     chips = [_chip(token.token, f"{token.probability:.1%}", hit=token.in_text) for token in tokens]
-    return fill('<p class="tokens"><span class="who">{}</span> {}</p>', who, joined(chips))
+    return fill('<p class="tokens said"><span class="who">{}</span> {}</p>', who, joined(chips))
 
 
 def _memory(seen: Seen) -> Markup:
@@ -433,8 +376,8 @@ def _memory(seen: Seen) -> Markup:
     parts.append(_figure(drawn, f"Memory tokens of {len(seen.texts):,} texts"))
     parts.append(_how("What each memory token says of a text by itself, below the whole embedding:"))
     read = explained.embedder.memory(texts)
-    k = min(_K, len(explained.head.weight))
-    for text, words in zip(texts, memory_words(read, explained.head, explained.tokenizer, texts, k=k), strict=True):
+    found = memory_words(read, explained.head, explained.tokenizer, texts, k=seen.k)
+    for text, words in zip(texts, found, strict=True):
         parts += [_quote(text), _chips("embedding", words.pooled)]
         parts += [_chips(f"memory {number}", tokens) for number, tokens in enumerate(words.memory, 1)]
     return joined(parts)
@@ -452,37 +395,18 @@ def _hits(hits: HitMissChange) -> Markup:
         ("hits", *(f"{side.hits:,}" for side in sides)),
         ("misses", *(f"{side.misses:,}" for side in sides)),
     ]
-    share = plots.hit_share(*map(_share, sides), name="hit-share")
+    share = plots.hit_share(hits.raw.share, hits.trained.share, name="hit-share")
     histogram = plots.hit_histogram(hits.raw.histogram, hits.trained.histogram, name="hit-histogram")
     pictures = joined([_figure(share, "All texts together"), _figure(histogram, "Text by text")])
     return joined([_how(how), fill('<div class="figures">{}</div>', pictures), table(("", "raw", "trained"), rows)])
 
 
-def _space(space: SpectrumChange, seen: Seen) -> Markup:
+def _space(space: SpectrumChange) -> Markup:
     how = (
-        "How the embeddings lie in their space. The flatter the curve of singular values, the more directions are "
-        "used; bars that undo their marker are directions common to all texts, which training has emptied."
+        "How the embeddings lie in their space. First picture: the flatter the curve, the more directions are used. "
+        "Second: a marker says where the raw texts lie on average along one of their main directions, a bar how far "
+        "training moved them; where the two cancel, training has emptied a direction that all texts had in common."
     )
-    sides = (space.raw, space.trained)
-    rows = [
-        (f"effective rank (at most {min(space.raw.texts - 1, space.raw.width)})", "effective_rank", ".1f"),
-        ("participation ratio", "participation_ratio", ".1f"),
-        ("uniformity (0: all equal; lower: spread out)", "uniformity", ".3f"),
-        ("anisotropy (mean cosine of two texts)", "anisotropy", ".3f"),
-        ("mean length", "mean_length", ".2f"),
-    ]
-    rows = [(name, *(format(getattr(side, attribute), form) for side in sides)) for name, attribute, form in rows]
-    notes = []
-    if seen.halves is None:
-        notes.append(_without("no alignment: fewer than two texts have eight words to be cut in half"))
-    else:
-        number = len(seen.halves["raw"][0])
-        values = (f"{alignment(*seen.halves[name]):.3f}" for name in ("raw", "trained"))
-        rows.append((f"alignment (two halves of one text, {number} texts; 0: equal)", *values))
-    if space.raw.texts <= space.raw.width:
-        notes.append(
-            fill('<p class="dim">{} texts span at most {} directions.</p>', space.raw.texts, space.raw.texts - 1)
-        )
     spectra = plots.singular_values(space.raw.singular_values, space.trained.singular_values, name="spectrum")
     moved = plots.variation(space.variation.by_component, space.variation.raw_coefficient, name="variation")
     pictures = joined(
@@ -491,9 +415,14 @@ def _space(space: SpectrumChange, seen: Seen) -> Markup:
             _figure(moved, "Where training moved the embeddings (Text2Token, Fig. 6)"),
         ]
     )
-    return joined(
-        [_how(how), fill('<div class="figures">{}</div>', pictures), table(("", "raw", "trained"), rows), *notes]
-    )
+    parts = [_how(how), fill('<div class="figures">{}</div>', pictures), table(("", "raw", "trained"), space.rows())]
+    if space.raw.alignment is None:
+        parts.append(_without("no alignment: fewer than two texts have eight words to be cut in half"))
+    if space.raw.texts <= space.raw.width:
+        parts.append(_how(f"{space.raw.texts} texts span at most {space.raw.texts - 1} directions."))
+    defined = joined(fill("<p><strong>{}</strong>: {}.</p>", *entry) for entry in _DEFINITIONS)
+    parts.append(fill("<details><summary>How these numbers are defined</summary>{}</details>", defined))
+    return joined(parts)
 
 
 def _scores(files: Sequence[Path], embedder: SentenceTransformer) -> Markup | None:
@@ -531,10 +460,6 @@ def _no_scores(folder: Path) -> Markup:
     )
 
 
-def _share(side: Any) -> float:
-    return side.hits / (side.hits + side.misses)
-
-
 def _how(sentence: str) -> Markup:
     return fill('<p class="dim">{}</p>', sentence)
 
@@ -549,16 +474,20 @@ def _figure(svg: str, caption: str) -> Markup:
 
 
 def _quote(text: str) -> Markup:
-    return fill(
-        "<blockquote>{}</blockquote>", text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ..."
-    )
+    return fill("<blockquote>{}</blockquote>", shorten(text, _SHOWN_CHARACTERS))
 
 
-def _chip(token: str, value: str, *, hit: bool = False) -> Markup:
+def _chip(token: str, value: str, *, hit: bool | None = None) -> Markup:
+    """A token with its number, framed by whether it is a hit where that is asked."""
     shown = repr(token)[1:-1]
     if shown.startswith(" "):
         shown = "·" + shown[1:]  # a leading space makes another token
-    return fill('<span class="token{}">{} <small>{}</small></span>', " hit" if hit else "", shown, value)
+    return fill(
+        '<span class="token{}">{} <small>{}</small></span>',
+        {None: "", True: " hit", False: " miss"}[hit],
+        shown,
+        value,
+    )
 
 
 def _lines(text: str) -> Markup:

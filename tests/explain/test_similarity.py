@@ -117,6 +117,7 @@ def test_shown(plain):
     assert lines[2] == f"cosine {found.cosine:.3f}"
     assert f"{found.shared:.3f} shared" in lines[3]
     assert sum("all other words" in line for line in lines) == 3
+    assert "not of the cosine" in lines[-1]
     assert any(repr(found.shared_words[0].word) in line for line in lines)
 
 
@@ -134,8 +135,8 @@ def test_bad_input(plain, tmp_path):
         explain_similarity(*plain, "a", "b", k=0)
     good_D, unit_D = torch.ones(32), torch.eye(32)[0]
     for a_D, b_D, message in (
-        (good_D * float("nan"), good_D, "1 of 2 not finite, the first in row 0"),
-        (good_D, good_D * 0, "1 of 2 zero, the first in row 1"),
+        (good_D * float("nan"), good_D, "1 of 2 not finite, the first of 'A'"),
+        (good_D, good_D * 0, "1 of 2 zero, the first of 'B'"),
         (unit_D, unit_D, "of length 1; expected them as the model gives them"),
     ):
         with pytest.raises(InputError, match=message):

@@ -1,6 +1,6 @@
 """Aligned tokens: the vocabulary entries that an embedding decodes to (Nie et al. 2025; Text2Token Tables 1, 4, 6, 7).
 
-Shapes: B batch, D hidden, V vocabulary.
+Shapes: B texts, C texts of a chunk, D hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,14 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from selfembed.backbone import load_backbone
 from selfembed.embedder import EmbedderConfig, build_embedder, load_embedder
 from selfembed.errors import InputError
+from selfembed.explain.checks import require_decodable, require_texts
 from selfembed.export import RECORD
+from selfembed.mode import turn_adapters_off
+
+# Texts whose logits over the whole vocabulary are held at a time: 32 MB at a vocabulary of 128,000.
+_CHUNK = 64
 
 # On the subjects of the paper's example texts (Text2Token Tables 1, 4, 6, 7). The words are ours, not the paper's, of
 # which we know no more than the subjects' names.
@@ -66,8 +73,13 @@ def aligned_tokens(
         tokenizer: the backbone's, without the prompt.
         texts: to embed.
         k: tokens per text.
+
+    Raises:
+        InputError: no text or an empty one, ``k`` outside the vocabulary, a head that is missing or does not fit the
+            embedder, an embedding that is not finite or zero, normalised embeddings.
     """
-    embedding_BD = embedder.encode(list(texts), convert_to_tensor=True, show_progress_bar=False)
+    texts = require_texts(texts)
+    embedding_BD = embedder.encode(texts, convert_to_tensor=True, show_progress_bar=False)
     return decode_vectors(embedding_BD, head, tokenizer, texts, k=k)
 
 
@@ -75,8 +87,10 @@ def decode_vectors(
     embedding_BD: Tensor, head: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, k: int = 10
 ) -> list[list[AlignedToken]]:
     """The same of vectors that are there already, one for each text."""
-    probabilities_BV = head.to(embedding_BD.device)(embedding_BD).softmax(-1)
-    top_Bk, ids_Bk = probabilities_BV.topk(k, dim=-1)
+    require_decodable(embedding_BD, head, k, texts)
+    head.to(embedding_BD.device)
+    top = [head(chunk_CD).softmax(-1).topk(k) for chunk_CD in embedding_BD.split(_CHUNK)]
+    top_Bk, ids_Bk = (torch.cat(parts) for parts in zip(*top, strict=True))
     result = []
     for text, ids_k, top_k in zip(texts, ids_Bk.tolist(), top_Bk.tolist(), strict=True):
         own_ids = {i for form in (text, " " + text) for i in tokenizer(form, add_special_tokens=False)["input_ids"]}
@@ -125,27 +139,59 @@ def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Ex
             "give that one with --model"
         )
     config = EmbedderConfig(**record["recipe"]["embedder"])
-    embedder = load_embedder(folder)
-    raw = build_embedder(backbone, config, max_length=record["recipe"]["embed_length"], device=str(embedder.device))
+    embedder = _load(folder)
+    raw = build_embedder(
+        backbone,
+        config,
+        max_length=record["recipe"]["embed_length"],
+        device=str(embedder.device),
+        seed=record["seed"],  # memory vectors as they were before training
+    )
     head = backbone.head()  # not the folder's own: a tied one has rows for memory tokens too
     return Explained(embedder, raw, head.to(embedder.device), backbone.tokenizer)
 
 
 def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
-    """An embedder that others made: the raw backbone is the same folder with the backbone's weights put in."""
+    """An embedder that others made: the raw backbone is the same folder with the backbone's weights put in.
+
+    Rows of tokens that were added to the vocabulary stay the folder's, adapters are off. A normalisation at the end is
+    left out on both sides: the decoder layer knows no normalised vectors.
+    """
     if not (folder / "modules.json").is_file():
-        raise InputError(f"{folder}: has no modules.json, so it is no embedder; expected a finished folder")
+        raise InputError(
+            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
+            "sentence-transformers has made"
+        )
     if model is None:
+        if (folder / "config.json").is_file():
+            load_backbone(folder)  # an encoder has no decoder layer; no --model would help
         raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it with --model")
     backbone = load_backbone(model)
-    embedder, raw = load_embedder(folder), load_embedder(folder)
+    embedder, raw = _load(folder), _load(folder)
+    for side in (embedder, raw):
+        for place in [i for i, module in enumerate(side) if isinstance(module, Normalize)]:
+            del side[place]
     weights = AutoModel.from_pretrained(
         backbone.folder, dtype=raw.dtype, trust_remote_code=backbone.trust_remote_code
     ).state_dict()
-    try:
-        raw.transformers_model.load_state_dict(weights)
-    except RuntimeError as error:
+    turn_adapters_off(raw)
+    own = raw.transformers_model.state_dict()
+    places = {name.replace(".base_layer.", "."): place for name, place in own.items() if "lora_" not in name}
+    if places.keys() != weights.keys() or any(
+        places[name].shape[1:] != weight.shape[1:] or len(places[name]) < len(weight)
+        for name, weight in weights.items()
+    ):
         raise InputError(
             f"model {backbone.name}: its weights do not fit {folder}; expected the backbone it was made from"
-        ) from error
+        )
+    for name, weight in weights.items():
+        places[name][: len(weight)] = weight
     return Explained(embedder, raw, backbone.head().to(embedder.device), backbone.tokenizer)
+
+
+def _load(folder: Path) -> SentenceTransformer:
+    try:
+        return load_embedder(folder)
+    except Exception as error:  # whatever the libraries say of a folder that is torn or lacks what it points to
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: cannot be loaded ({type(error).__name__}: {reason}); save it again") from error

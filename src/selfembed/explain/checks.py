@@ -5,14 +5,14 @@ Shapes: N texts, D hidden, V vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from selfembed.errors import InputError
+from selfembed.page import shorten
 
 
 def require_texts(texts: Sequence[str], *, least: int = 1) -> list[str]:
@@ -34,27 +34,44 @@ def require_texts(texts: Sequence[str], *, least: int = 1) -> list[str]:
     return texts
 
 
-def require_k(k: int, head: nn.Module) -> None:
-    """Refuses a number of tokens that is not between 1 and the head's vocabulary, with an InputError."""
-    if not 1 <= k <= len(head.weight):
-        raise InputError(f"k {k}: expected 1 to {len(head.weight)}, the size of the vocabulary")
+def require_decodable(embedding_ND: Tensor, head: nn.Module, k: int, texts: Sequence[str]) -> None:
+    """Refuses embeddings that a decoder layer cannot read.
 
-
-def require_head(head: nn.Module, width: int | None) -> None:
-    """Refuses what is no decoder layer, or one whose (V, D) weight does not fit ``width``, with an InputError."""
+    Raises:
+        InputError: no decoder layer, or its (V, D) weight does not fit; ``k`` tokens are not between 1 and V; an
+            embedding, whose text is named, is not finite or zero; all are of length 1.
+    """
     weight_VD = getattr(head, "weight", None)
     if weight_VD is None or weight_VD.ndim != 2:
         given = "none" if head is None else f"a {type(head).__name__} without a (vocabulary, width) weight"
         raise InputError(f"head: {given}; expected the backbone's decoder layer; take load_backbone(...).head()")
-    if width is not None and weight_VD.shape[1] != width:
+    if weight_VD.shape[1] != embedding_ND.shape[1]:
         raise InputError(
-            f"head: reads vectors of width {weight_VD.shape[1]}, the embeddings have {width}; expected the decoder "
-            "layer of the backbone that the embedder was made from"
+            f"head: reads vectors of width {weight_VD.shape[1]}, the embeddings have {embedding_ND.shape[1]}; "
+            "expected the decoder layer of the backbone that the embedder was made from"
+        )
+    if not 1 <= k <= len(weight_VD):
+        raise InputError(f"k {k}: expected 1 to {len(weight_VD)}, the size of the vocabulary")
+    if of_unit_length(require_vectors(embedding_ND.float().cpu(), "the", texts=texts)):
+        raise InputError(
+            "embeddings: of length 1; expected them as the model gives them, for the decoder layer knows no others; "
+            "leave normalisation off"
         )
 
 
-def require_vectors(embedding_ND: Any, name: str, *, least: int = 1) -> np.ndarray:
+def of_unit_length(embedding_ND: np.ndarray) -> bool:
+    """Whether embeddings are normalised."""
+    return bool(np.allclose(np.linalg.norm(embedding_ND, axis=1), 1, atol=1e-3))
+
+
+def require_vectors(embedding_ND: Any, name: str, *, least: int = 1, texts: Sequence[str] = ()) -> np.ndarray:
     """Embeddings as a float64 matrix, shape (N, D).
+
+    Args:
+        embedding_ND: anything like an array.
+        name: of the embeddings, for errors.
+        least: rows wanted.
+        texts: that were embedded, for errors.
 
     Raises:
         InputError: not a matrix of numbers, fewer than ``least`` rows, a row not finite or of length zero.
@@ -74,14 +91,10 @@ def require_vectors(embedding_ND: Any, name: str, *, least: int = 1) -> np.ndarr
     length_N = np.linalg.norm(embedding_ND, axis=1)
     for what, wrong_N in (("not finite", ~np.isfinite(length_N)), ("zero", length_N == 0)):
         if wrong_N.any():
+            row = int(wrong_N.argmax())
+            first = f"of {shorten(texts[row], 60)!r}" if texts else f"in row {row}"
             raise InputError(
-                f"{name} embeddings: {int(wrong_N.sum())} of {len(wrong_N)} {what}, the first in row "
-                f"{int(wrong_N.argmax())}; expected finite vectors with a direction; examine that text and the model"
+                f"{name} embeddings: {int(wrong_N.sum())} of {len(wrong_N)} {what}, the first {first}; expected "
+                "finite vectors with a direction; examine that text and the model"
             )
     return embedding_ND
-
-
-def require_number(value: float, what: str) -> None:
-    """Refuses a value that is not finite, with an InputError."""
-    if not math.isfinite(value):
-        raise InputError(f"{what}: not finite; expected finite embeddings; load the embedder in float32")

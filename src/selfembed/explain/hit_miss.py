@@ -10,16 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sentence_transformers import SentenceTransformer
-from torch import nn
-from transformers import PreTrainedTokenizerBase
-
-from selfembed.explain.aligned_tokens import Explained, aligned_tokens
-from selfembed.explain.checks import require_head, require_k, require_number, require_texts
-from selfembed.provenance import Progress, silent
-
-# Texts whose logits over the whole vocabulary are held at a time: 32 MB at a vocabulary of 128,000.
-_CHUNK = 64
+from selfembed.explain.aligned_tokens import AlignedToken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +38,11 @@ class HitMiss:
     def misses(self) -> int:
         """Aligned tokens that do not (Fig. 7)."""
         return self.texts * self.k - self.hits
+
+    @property
+    def share(self) -> float:
+        """Of all aligned tokens, those that occur in their text, 0 to 1."""
+        return self.hits / (self.texts * self.k)
 
     @property
     def mean(self) -> float:
@@ -87,7 +83,7 @@ class HitMissChange:
             f"  {'':<18}{'raw':>8}{'trained':>9}",
         ]
         rows: list[tuple[str, Any, Any]] = [
-            ("in the text", *(f"{side.hits / (side.hits + side.misses):.1%}" for side in (self.raw, self.trained))),
+            ("in the text", f"{self.raw.share:.1%}", f"{self.trained.share:.1%}"),
             ("hits per text", f"{self.raw.mean:.2f}", f"{self.trained.mean:.2f}"),
             ("texts with", "", ""),
         ]
@@ -96,51 +92,16 @@ class HitMissChange:
         return lines + [f"  {name:<18}{raw:>8}{trained:>9}".rstrip() for name, raw, trained in rows]
 
 
-def hit_miss(
-    embedder: SentenceTransformer,
-    head: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    *,
-    k: int = 10,
-    progress: Progress = silent,
-) -> HitMiss:
+def hit_miss(tokens: Sequence[Sequence[AlignedToken]]) -> HitMiss:
     """Counts the aligned tokens that occur in their text (Text2Token Figs. 7 and 8; there 1,000 texts, k 10).
 
     A hit is :attr:`AlignedToken.in_text`: case and leading space aside. The paper compares token ids, for which
     ``" Gold"`` is a miss where the text has ``"gold"``: on the same tokens it can only count fewer hits.
 
     Args:
-        embedder: any SentenceTransformer over the backbone, its vectors not normalised.
-        head: the raw backbone's decoder layer, weight (V, D).
-        tokenizer: the backbone's, without the prompt.
-        texts: the more the steadier; the paper takes random passages.
-        k: aligned tokens per text.
-        progress: told the number of texts done.
-
-    Raises:
-        InputError: no text or an empty one, ``k`` outside the vocabulary, a head that is missing or does not fit the
-            embedder, embeddings that are not finite.
+        tokens: the top k of every text, see :func:`selfembed.explain.aligned_tokens.aligned_tokens`. The more texts,
+            the steadier; the paper takes random passages.
     """
-    texts = require_texts(texts)
-    require_head(head, embedder.get_embedding_dimension())
-    require_k(k, head)
-    counts: Counter[int] = Counter()
-    for start in range(0, len(texts), _CHUNK):
-        chunk = texts[start : start + _CHUNK]
-        for i, found in enumerate(aligned_tokens(embedder, head, tokenizer, chunk, k=k), start):
-            require_number(found[0].probability, f"embedding of text {i + 1}")
-            counts[sum(token.in_text for token in found)] += 1
-        progress("aligned tokens", start + len(chunk), len(texts))
+    counts = Counter(sum(token.in_text for token in found) for found in tokens)
+    k = len(tokens[0])
     return HitMiss(k=k, histogram=tuple(counts[number] for number in range(k + 1)))
-
-
-def hit_miss_change(
-    explained: Explained, texts: Sequence[str], *, k: int = 10, progress: Progress = silent
-) -> HitMissChange:
-    """:func:`hit_miss` of the raw backbone and of the trained embedder; raises as it does."""
-    raw, trained = (
-        hit_miss(embedder, explained.head, explained.tokenizer, texts, k=k, progress=progress)
-        for embedder in (explained.raw, explained.embedder)
-    )
-    return HitMissChange(raw=raw, trained=trained)

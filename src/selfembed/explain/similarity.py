@@ -14,9 +14,9 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from selfembed.errors import InputError
 from selfembed.explain.aligned_tokens import bare
-from selfembed.explain.checks import require_head, require_k, require_texts, require_vectors
+from selfembed.explain.checks import require_decodable, require_texts
+from selfembed.page import shorten
 
 # Smaller contributions read 0.000 on a terminal.
 _SHOWN = 5e-4
@@ -73,10 +73,7 @@ class Similarity:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        lines = [
-            f"{name}: {text if len(text) <= 200 else text[:200] + ' ...'}"
-            for name, text in (("A", self.text_a), ("B", self.text_b))
-        ]
+        lines = [f"{name}: {shorten(text)}" for name, text in (("A", self.text_a), ("B", self.text_b))]
         lines.append(f"cosine {self.cosine:.3f}")
         lines.append(f"in words: {self.shared:.3f} shared + {self.only_a:.3f} only A + {self.only_b:.3f} only B = 1")
         for name, total, words in (
@@ -90,6 +87,7 @@ class Similarity:
                 lines.append(f"    {word.contribution:9.3f}  {word.word!r:<18}{word.a:8.1%} {word.b:8.1%}")
             rest = total - sum(word.contribution for word in shown)
             lines.append(f"    {rest:9.3f}  all other words")
+        lines.append("note: these are shares of what the two embeddings say in words, not of the cosine")
         return lines
 
 
@@ -137,8 +135,6 @@ def explain_similarity(
             embeddings that are not finite, zero, or normalised.
     """
     texts = require_texts([text_a, text_b])
-    require_head(head, embedder.get_embedding_dimension())
-    require_k(k, head)
     embedding_2D = embedder.encode(texts, convert_to_tensor=True, show_progress_bar=False)
     return compare_embeddings(*embedding_2D, head, tokenizer, k=k, texts=(text_a, text_b))
 
@@ -150,7 +146,7 @@ def compare_embeddings(
     tokenizer: PreTrainedTokenizerBase,
     *,
     k: int = 10,
-    texts: tuple[str, str] = ("", ""),
+    texts: tuple[str, str] = ("A", "B"),
 ) -> Similarity:
     """:func:`explain_similarity` of two embeddings at hand, not normalised; raises as it does.
 
@@ -163,15 +159,7 @@ def compare_embeddings(
         texts: A and B, to be shown.
     """
     embedding_2D = torch.stack([torch.as_tensor(side).detach().float() for side in (embedding_a_D, embedding_b_D)])
-    require_head(head, embedding_2D.shape[1])
-    require_k(k, head)
-    vectors_2D = require_vectors(embedding_2D.cpu().numpy(), "the")
-    length_2 = np.linalg.norm(vectors_2D, axis=1)
-    if np.allclose(length_2, 1, atol=1e-3):
-        raise InputError(
-            "embeddings: of length 1; expected them as the model gives them, for the decoder layer knows no others; "
-            "leave normalisation off"
-        )
+    require_decodable(embedding_2D, head, k, texts)
     logits_2V = head(embedding_2D.to(head.weight.device))
     token_2V = logits_2V.detach().double().softmax(-1).cpu().numpy()
     word_V, names = _words(tokenizer, token_2V.mean(0))
@@ -192,7 +180,7 @@ def compare_embeddings(
     return Similarity(
         text_a=texts[0],
         text_b=texts[1],
-        cosine=float(np.clip(vectors_2D[0] @ vectors_2D[1] / length_2.prod(), -1, 1)),
+        cosine=float(torch.cosine_similarity(*embedding_2D.double(), dim=0).clip(-1, 1)),
         shared=float(shared_W.sum()),
         only_a=float(only_a_W.sum()),
         only_b=float(only_b_W.sum()),

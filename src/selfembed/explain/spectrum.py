@@ -1,19 +1,18 @@
 """The shape of an embedding space, raw and trained: where training moved it, how many directions it uses.
 
-Shapes: N texts, D hidden, R components (at most the smaller of N and D), P positive pairs.
+Shapes: N texts, D hidden, R components (at most the smaller of N and D), P positive pairs: texts that mean the same.
 Embeddings are used as they come where a formula says E; ``unit`` means scaled to length 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from selfembed.errors import InputError
-from selfembed.explain.checks import require_vectors
+from selfembed.explain.checks import of_unit_length, require_vectors
 
 _SHOWN_COMPONENTS = 5
 # Rows of the N x N matrix of distances that are held at a time.
@@ -48,6 +47,7 @@ class Spectrum:
         participation_ratio: :func:`participation_ratio` of them.
         uniformity: :func:`uniformity`, of E.
         anisotropy: :func:`anisotropy`, of E.
+        pairs: P.
         alignment: :func:`alignment` of the positive pairs; None without pairs.
     """
 
@@ -59,6 +59,7 @@ class Spectrum:
     participation_ratio: float
     uniformity: float
     anisotropy: float
+    pairs: int = 0
     alignment: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,21 +78,26 @@ class SpectrumChange:
         variation = {name: list(values) for name, values in asdict(self.variation).items()}
         return {"raw": self.raw.to_dict(), "trained": self.trained.to_dict(), "variation": variation}
 
-    def lines(self) -> list[str]:
-        """For a terminal."""
+    def rows(self) -> list[tuple[str, str, str]]:
+        """What is measured, with how it is to be read; raw; trained."""
         rows = [
-            ("effective rank", "effective_rank", ".1f"),
-            ("participation ratio", "participation_ratio", ".1f"),
-            ("uniformity", "uniformity", ".3f"),
-            ("mean cosine", "anisotropy", ".3f"),
-            ("mean length", "mean_length", ".2f"),
+            (f"effective rank (at most {min(self.raw.texts - 1, self.raw.width)})", "effective_rank", ".1f"),
+            ("participation ratio (the same, leaning to the strongest)", "participation_ratio", ".1f"),
+            ("anisotropy: mean cosine of two texts", "anisotropy", ".3f"),
+            ("uniformity (0: all equal; lower: spread out)", "uniformity", ".3f"),
         ]
         if self.raw.alignment is not None:
-            rows.append(("alignment", "alignment", ".3f"))
-        lines = [f"{self.raw.texts:,} texts, width {self.raw.width}", f"  {'':<22}{'raw':>10}{'trained':>10}"]
-        for name, attribute, form in rows:
-            raw, trained = (format(getattr(side, attribute), form) for side in (self.raw, self.trained))
-            lines.append(f"  {name:<22}{raw:>10}{trained:>10}")
+            rows.append((f"alignment of two halves ({self.raw.pairs} texts; 0: equal)", "alignment", ".3f"))
+        rows.append(("mean length", "mean_length", ".2f"))
+        return [
+            (name, format(getattr(self.raw, attribute), form), format(getattr(self.trained, attribute), form))
+            for name, attribute, form in rows
+        ]
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        lines = [f"{self.raw.texts:,} texts, width {self.raw.width}", f"  {'':<56}{'raw':>9}{'trained':>9}"]
+        lines += [f"  {name:<56}{raw:>9}{trained:>9}" for name, raw, trained in self.rows()]
         moved, coefficients = self.variation.by_component, self.variation.raw_coefficient
         lines.append(f"moved along the raw principal components (first {min(_SHOWN_COMPONENTS, len(moved))}):")
         for i, (v, coefficient) in enumerate(zip(moved, coefficients, strict=True)):
@@ -106,7 +112,11 @@ class SpectrumChange:
 
 
 def compare_spectra(
-    raw_ND: Any, trained_ND: Any, *, positive_pairs: Sequence[tuple[int, int]] | None = None
+    raw_ND: Any,
+    trained_ND: Any,
+    *,
+    raw_pairs: tuple[Any, Any] | None = None,
+    trained_pairs: tuple[Any, Any] | None = None,
 ) -> SpectrumChange:
     """Measures the raw and the trained embeddings of the same texts.
 
@@ -115,33 +125,31 @@ def compare_spectra(
     Args:
         raw_ND: embeddings by the raw backbone.
         trained_ND: by the trained embedder, row by row of the same texts.
-        positive_pairs: rows of texts that mean the same, for :func:`alignment`.
+        raw_pairs: both sides of positive pairs by the raw backbone, for :func:`alignment`.
+        trained_pairs: the same by the trained embedder.
 
     Raises:
         InputError: as :func:`measure_spectrum` and :func:`variation` do.
     """
     return SpectrumChange(
         variation=variation(raw_ND, trained_ND),
-        raw=measure_spectrum(raw_ND, positive_pairs=positive_pairs, name="raw"),
-        trained=measure_spectrum(trained_ND, positive_pairs=positive_pairs, name="trained"),
+        raw=measure_spectrum(raw_ND, pairs=raw_pairs, name="raw"),
+        trained=measure_spectrum(trained_ND, pairs=trained_pairs, name="trained"),
     )
 
 
-def measure_spectrum(
-    embedding_ND: Any, *, positive_pairs: Sequence[tuple[int, int]] | None = None, name: str = "the"
-) -> Spectrum:
+def measure_spectrum(embedding_ND: Any, *, pairs: tuple[Any, Any] | None = None, name: str = "the") -> Spectrum:
     """The shape of one embedding space.
 
     Args:
         embedding_ND: E.
-        positive_pairs: rows of texts that mean the same, for :func:`alignment`.
+        pairs: (P, D) embeddings of either side of positive pairs, for :func:`alignment`.
         name: of the embeddings, for errors.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero, a pair that is none.
+        InputError: fewer than two texts, a row not finite or zero, pairs of different shapes.
     """
     embedding_ND = require_vectors(embedding_ND, name, least=2)
-    left_P, right_P = _checked_pairs(positive_pairs, len(embedding_ND))
     singular_R = singular_values(embedding_ND)
     return Spectrum(
         texts=embedding_ND.shape[0],
@@ -152,7 +160,8 @@ def measure_spectrum(
         participation_ratio=participation_ratio(singular_R),
         uniformity=uniformity(embedding_ND),
         anisotropy=anisotropy(embedding_ND),
-        alignment=alignment(embedding_ND[left_P], embedding_ND[right_P]) if len(left_P) else None,
+        pairs=len(pairs[0]) if pairs else 0,
+        alignment=alignment(*pairs) if pairs else None,
     )
 
 
@@ -186,7 +195,7 @@ def variation(raw_ND: Any, trained_ND: Any) -> Variation:
             f"embeddings: raw of width {raw_ND.shape[1]}, trained of width {trained_ND.shape[1]}; "
             "expected one backbone, raw and trained"
         )
-    unit = [bool(np.allclose(np.linalg.norm(side_ND, axis=1), 1, atol=1e-3)) for side_ND in (raw_ND, trained_ND)]
+    unit = [of_unit_length(side_ND) for side_ND in (raw_ND, trained_ND)]
     if unit[0] != unit[1]:
         names = ("raw", "trained") if unit[0] else ("trained", "raw")
         raise InputError(
@@ -297,16 +306,3 @@ def anisotropy(embedding_ND: Any) -> float:
 
 def _unit(embedding_ND: np.ndarray) -> np.ndarray:
     return embedding_ND / np.linalg.norm(embedding_ND, axis=1, keepdims=True)
-
-
-def _checked_pairs(pairs: Sequence[tuple[int, int]] | None, texts: int) -> tuple[np.ndarray, np.ndarray]:
-    if pairs is None:
-        return np.empty(0, int), np.empty(0, int)
-    pairs_P2 = np.asarray(pairs)
-    if pairs_P2.ndim != 2 or pairs_P2.shape[1] != 2 or len(pairs_P2) == 0 or pairs_P2.dtype.kind not in "iu":
-        raise InputError(f"positive pairs: of shape {pairs_P2.shape}; expected at least one pair of row numbers")
-    wrong_P = (pairs_P2 < 0).any(1) | (pairs_P2 >= texts).any(1) | (pairs_P2[:, 0] == pairs_P2[:, 1])
-    if wrong_P.any():
-        given = tuple(pairs_P2[wrong_P.argmax()].tolist())
-        raise InputError(f"positive pairs: {given} is none; expected two different rows from 0 to {texts - 1}")
-    return pairs_P2[:, 0], pairs_P2[:, 1]
