@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from findings import Finding, larger, verdict
-from llm2comp_pretext import BUDGETS, STAGE, TASKS
+from llm2comp_pretext import RECIPE, TASKS
+from llm2comp_pretext import variants as pretext_variants
 from sentence_transformers import SentenceTransformer
 from variants import Study, Variant, command_line, held_out, run_quietly
 
@@ -41,20 +42,7 @@ MEASURES = {
 
 def variants(preset: str) -> list[Variant]:
     """The untrained reading and the three tasks."""
-    compression: dict[str, Any] = {"recipe": "llm2comp-unsup", "settings": BUDGETS[preset]}
-    return [
-        Variant(name="raw, memory tokens", **compression),
-        *(
-            Variant(
-                name=name,
-                recipe="llm2comp-unsup",
-                stages=(STAGE,),
-                settings={**BUDGETS[preset], "task": task},
-                raw="raw, memory tokens",
-            )
-            for name, task in TASKS.items()
-        ),
-    ]
+    return [variant for variant in pretext_variants(preset) if variant.recipe == RECIPE]
 
 
 def shape_of(texts: list[str]) -> Callable[[SentenceTransformer, Plan], dict[str, Any]]:
