@@ -20,6 +20,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
 from selfembed.errors import InputError
+from selfembed.page import shorten
 from selfembed.evaluate.vectors import VectorStore, text_key
 from selfembed.provenance import Progress, cache_dir, content_hash, silent
 
@@ -228,12 +229,7 @@ class CachedEncoder:
             row = int(np.flatnonzero(~good_N)[0])
             kind = "zero" if np.isfinite(vectors_ND[row]).all() else "not finite (NaN or infinite)"
             raise InputError(
-                f"the embedder's vector of {shortened(texts[row])!r} is {kind}, expected numbers; evaluate it in "
+                f"the embedder's vector of {shorten(texts[row], 60)!r} is {kind}, expected numbers; evaluate it in "
                 "float32, or with eager attention; if it stays so, the training diverged: lower the learning rate"
             )
         return vectors_ND
-
-
-def shortened(text: str, characters: int = 60) -> str:
-    """The beginning of a text, for messages."""
-    return text if len(text) <= characters else text[: characters - 4] + " ..."
