@@ -20,8 +20,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
 from selfembed.errors import InputError
-from selfembed.page import shorten
 from selfembed.evaluate.vectors import VectorStore, text_key
+from selfembed.page import shorten
 from selfembed.provenance import Progress, cache_dir, content_hash, silent
 
 _CHUNK = 2_048  # texts encoded and stored together
