@@ -48,11 +48,19 @@ def test_the_same_pairs_from_any_kind_of_file(tmp_path: Path) -> None:
 
 def test_labelled_texts_are_halved_label_by_label(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "topics.jsonl", [*labelled(), labelled()[0]])
+    assert classification_task(file).note == "1 of 41 texts repeat another of their label"
     data = classification_task(file).dataset
     train, test = (list(zip(data[split]["text"], data[split]["label"], strict=True)) for split in ("train", "test"))
     assert len(train) == len(test) == 20 and not set(train) & set(test)
     assert [label for _, label in train].count(0) == 10
     assert classification_task(file).dataset["train"].to_dict() == data["train"].to_dict()
+
+
+def test_queries_that_cannot_be_ranked_are_counted(tmp_path: Path) -> None:
+    rows = [{"query": "q", "positive": ["yes"], "negative": bad} for bad in (["no"], [])]
+    task = reranking_task(write_jsonl(tmp_path / "ranked.jsonl", rows))
+    assert task.note == "1 left out that have not both positives and negatives, as in mteb"
+    assert reranking_task(write_jsonl(tmp_path / "whole.jsonl", rows[:1])).note == ""
 
 
 def test_given_splits_are_kept(tmp_path: Path) -> None:

@@ -103,11 +103,14 @@ def classification_task(file: str | Path, *, name: str | None = None) -> AbsTask
     Raises:
         InputError: a column is missing, a text empty, there is one label only, or a label has one text only.
     """
-    path = Path(file)
+    path, note = Path(file), ""
     if path.is_dir():
         splits = {split: _labelled(_needed(path, split)) for split in ("train", "test")}
     else:
-        splits = _halves(_labelled(path), path)
+        columns = _labelled(path)
+        splits = _halves(columns, path)
+        used, total = sum(len(split["text"]) for split in splits.values()), len(columns["text"])
+        note = f"{total - used:,} of {total:,} texts repeat another of their label" if used < total else ""
     for split, columns in splits.items():
         if len(set(columns["label"])) < 2:
             raise InputError(f"{path}: only the label {columns['label'][0]!r} in {split}; expected two or more")
@@ -117,7 +120,7 @@ def classification_task(file: str | Path, *, name: str | None = None) -> AbsTask
     for columns in splits.values():
         columns["label"] = [number[label] for label in columns["label"]]
     dataset = DatasetDict({split: Dataset.from_dict(columns) for split, columns in splits.items()})
-    return _task(AbsTaskClassification, name or path.stem, "Classification", "accuracy", dataset, splits)
+    return _task(AbsTaskClassification, name or path.stem, "Classification", "accuracy", dataset, splits, note=note)
 
 
 def clustering_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -176,9 +179,11 @@ def reranking_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     """
     file = Path(file)
     split = reranking_split(file)
+    left_out = len(next(iter(read_columns(file).values()))) - len(split["queries"])
+    note = f"{left_out:,} left out that have not both positives and negatives, as in mteb" if left_out else ""
     fingerprint = [list(split["corpus"]["text"]), list(split["queries"]["text"]), split["relevant_docs"]]
     dataset = {"default": {"test": split}}
-    return _task(AbsTaskRetrieval, name or file.stem, "Reranking", "map_at_1000", dataset, fingerprint)
+    return _task(AbsTaskRetrieval, name or file.stem, "Reranking", "map_at_1000", dataset, fingerprint, note=note)
 
 
 def self_retrieval_task(
