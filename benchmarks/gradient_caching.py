@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaModel
 from selfembed.losses.contrastive import TwoViews, set_attention_dropout, two_views_loss
 from selfembed.provenance import environment, peak_memory_gib
 
-LIMIT = 1.1
+LIMIT = 1.2
 VOCABULARY = 1_000
 
 
@@ -73,7 +73,7 @@ def measured_elsewhere(form: str, batch: int) -> dict[str, float]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """Peak memory in GiB and processor seconds of a loss and its backward pass; the loss, to compare the forms by."""
+    """Peak memory in GiB and processor seconds of a loss and its backward pass."""
     torch.manual_seed(0)
     device = torch.device(arguments.device)
     form, batch = arguments.case[0], int(arguments.case[1])
@@ -94,13 +94,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         loss = two_views_loss(model, TwoViews(), mini_batch_size=arguments.micro_batch)
     before = held_gib(device)
     processor = time.process_time()
-    value = loss(views, None)
-    value.backward()
-    return {
-        "peak_gib": held_gib(device) - before,
-        "processor_seconds": time.process_time() - processor,
-        "loss": value.item(),
-    }
+    loss(views, None).backward()
+    return {"peak_gib": held_gib(device) - before, "processor_seconds": time.process_time() - processor}
 
 
 def held_gib(device: torch.device) -> float:

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES, save_tiny
 from transformers import BertConfig
 
-from selfembed.cli import main
+from selfembed.cli import main, parser
 
 FAST = ["--steps", "2", "--batch-size", "4", "--max-length", "48", "--prompt", PROMPT, "--dtype", "float32"]
 
@@ -159,6 +159,10 @@ def test_train_explain_and_doctor(texts, tmp_path, capsys):
     assert main(["explain", out, "--corpus", texts, "--sample", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["hit_miss"]["raw"]["texts"] == 20 and found["spectrum"]["trained"]["effective_rank"] > 1
+    assert found["hit_miss"]["raw"]["k"] == 10 and found["spectrum"]["raw"]["alignment"] > 0
+    assert main(["explain", out, "--corpus", texts, "--sample", "20", "-k", "3"]) == 0
+    assert "their top 3 aligned tokens" in capsys.readouterr().out
+    assert "k 9999: expected 1 to" in refused(["explain", out, "Fox.", "-k", "9999"], capsys)
     assert main(["explain", out, "-k", "2"]) == 0
     shown = capsys.readouterr().out
     assert all(subject in shown for subject in ("Noori", "Ballarat", "Workman", "Henry Cow"))
@@ -174,11 +178,97 @@ def test_importing_the_command_line_is_light():
 
 
 def test_help_and_usage_errors(capsys):
-    for arguments, status in ((["--help"], 0), (["train", "--help"], 0), ([], 2), (["train"], 2)):
+    for arguments, status in ((["--help"], 0), (["train", "--help"], 0), ([], 2), (["explain"], 2)):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == status
     capsys.readouterr()
+
+
+ROW = {"query": "who guards the lamp", "positive": "the keeper", "negative": "the fox"}
+COMPRESS = ["--set", "memory_tokens=3", "--steps", "2", "--batch-size", "4", "--set", "micro_batch_size=2"]
+COMPRESS += ["--max-length", "40", "--dtype", "float32", "--no-report"]
+
+
+@pytest.mark.parametrize(
+    ("content", "extra", "message"),
+    [
+        ([{"query": "q", "negative": "n"}], [], "nli.jsonl: no column 'positive' or 'answer' or 'pos' among"),
+        ([ROW, {"query": "q", "positive": "p"}], [], "nli.jsonl: row 2 has None as 'negative_1'; expected a text"),
+        ([ROW, {**ROW, "negative": "the keeper"}], [], "row 2 has its positive as a negative too ('the keeper')"),
+        ("", [], "nli.jsonl: is empty; expected at least one example"),
+        ('{"query": "q", "posi', [], "nli.jsonl: cannot be read as pairs"),
+        (
+            [{**ROW, "positive": text} for text in SENTENCES],
+            [],
+            "batch_size 4: the pairs have 60 rows, and no text may",
+        ),
+        (None, ["--recipe", "bag-of-tokens", "--set", "memory_tokens=0"], "pairs: recipe bag-of-tokens has no super"),
+        (None, ["--recipe", "llm2comp-unsup"], "pairs: recipe llm2comp-unsup has no supervised stage"),
+        (None, ["--instruction", "quora=Find it"], "instruction 'quora': no pairs of that name; expected one of nli"),
+        (None, ["--instruction", "nli"], "--instruction nli: expected NAME=VALUE"),
+        (None, ["--instruction", "nli="], "instruction 'nli': empty"),
+        (None, ["--dev", "dev.jsonl"], "dev.jsonl: there is no such file"),
+        (None, ["--set", "memory_tokens=0"], "memory_tokens 0: pooling 'memory' needs at least 1"),
+        (None, ["--set", "refresh_every=0"], "refresh_every 0: expected at least 1"),
+        (None, ["--stages", "labels"], "stage 'labels': recipe llm2comp has compression, two_views, supervised"),
+    ],
+)
+def test_bad_pairs(content, extra, message, tiny_backbone_dir, tmp_path, capsys):
+    file = tmp_path / "nli.jsonl"
+    if isinstance(content, str):
+        file.write_text(content)
+    else:
+        write_jsonl(file, content or [{**ROW, "query": text[:20], "positive": text} for text in SENTENCES])
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--recipe", "llm2comp", "--pairs", str(file), *COMPRESS]
+    assert message in refused([*arguments, "--out", str(tmp_path / "out"), *extra], capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["nli.jsonl"]
+
+
+def test_labels_are_missing(tiny_backbone_dir, tmp_path, texts, capsys):
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--out", str(tmp_path / "out")]
+    assert "--corpus: missing" in refused(arguments, capsys)
+    message = refused([*arguments, "--recipe", "llm2comp-small", "--corpus", texts], capsys)
+    assert "give them (--pairs FILE), or use llm2comp-unsup-small, which needs none" in message
+
+
+def test_pairs_alone_do(tiny_backbone_dir, tmp_path, capsys):
+    file = write_jsonl(tmp_path / "nli.jsonl", [{"query": text[:20], "positive": text} for text in SENTENCES])
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--recipe", "llm2comp", "--stages", "supervised"]
+    arguments += ["--pairs", str(file), "--dev", str(file), "--instruction", "nli=Find the rest", *COMPRESS]
+    arguments += ["--set", "false_negative_margin=0.1"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "supervised: 60 texts, loss" in shown and "supervised: dev ndcg@10" in shown
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "from 60 labelled pairs of `nli`.\n" in card and "`Find the rest: QUERY`" in card
+    folder = SentenceTransformer(str(tmp_path / "out"), device="cpu", trust_remote_code=True)
+    assert folder.encode(["Fox."]).shape == (1, 32)
+
+
+def test_texts_too_short_to_split(tiny_backbone_dir, tmp_path, capsys):
+    file = tmp_path / "texts.txt"
+    file.write_text("\n\n".join([*SENTENCES[:6], "a", "b"]))
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", str(file), *COMPRESS]
+    arguments += ["--recipe", "llm2comp-unsup", "--stages", "compression", "--out", str(tmp_path / "out")]
+    bounds = ["--set", "min_context=3", "--set", "min_continuation=3"]
+    message = failed([*arguments, "--set", "min_context=90"], capsys)
+    assert "none of 8 texts has 100 tokens, as a split needs; give longer texts, or lower min_context" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+    assert main([*arguments, *bounds]) == 0
+    assert "compression: 6 texts, loss" in (shown := capsys.readouterr().out)
+    assert "2 texts were too short to split" in shown
+
+
+def test_a_backbone_without_bos(texts, tmp_path, capsys):
+    raw = save_tiny("llama", tmp_path / "raw")
+    settings = json.loads((raw / "tokenizer_config.json").read_text())
+    settings.pop("bos_token")
+    (raw / "tokenizer_config.json").write_text(json.dumps(settings))
+    arguments = ["train", "--model", str(raw), "--corpus", texts, *COMPRESS, "--recipe", "llm2comp-unsup"]
+    arguments += ["--set", "min_context=2", "--set", "min_continuation=2"]
+    assert "no beginning-of-sequence token" in failed([*arguments, "--out", str(tmp_path / "out")], capsys)
+    assert not list(tmp_path.glob("out*"))
 
 
 def failed(arguments, capsys) -> str:
@@ -271,8 +361,9 @@ def test_evaluate_on_own_data(tiny_embedder_dir, tmp_path, capsys):
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "pairs" in shown and "labelled" in shown and "per category" in shown
-    assert main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--json", "--name", "mine"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert found["embedder"] == "mine"
     assert {score["name"] for score in found["scores"]} == {"pairs", "labelled"}
     assert found["settings"]["pooling"] == "lasttoken" and found["average"]["tasks"] > 0
 
@@ -287,6 +378,29 @@ def test_compare(tiny_embedder_dir, tmp_path_factory, tmp_path, capsys):
     for form, start in (("--markdown", "| task"), ("--html", "<!doctype html>"), ("--json", "{")):
         assert main([*arguments, form]) == 0
         assert capsys.readouterr().out.lower().startswith(start), form
+
+
+def test_options_given_twice_add_up():
+    options = ["--tasks", "a", "b", "--tasks", "c", "--self-retrieval", "x", "--self-retrieval", "y"]
+    found = parser().parse_args(["evaluate", "folder", *options])
+    assert found.tasks == ["a", "b", "c"] and found.self_retrieval == ["x", "y"]
+
+
+def test_out_of_memory_in_evaluate_names_its_own_option(capsys, monkeypatch):
+    import selfembed.evaluate.scores
+
+    def fail(*_, **__):
+        raise RuntimeError("CUDA out of memory.")
+
+    monkeypatch.setattr(selfembed.evaluate.scores, "evaluate", fail)
+    assert refused(["evaluate", "folder", "--tasks", "t"], capsys).endswith("try a smaller --batch-size")
+
+
+def test_self_retrieval_takes_titles(tiny_embedder_dir, tmp_path, capsys):
+    rows = [{"title": f"Title {i}", "text": f"{text} {SENTENCES[i + 9]}"} for i, text in enumerate(SENTENCES[:9])]
+    file = write_jsonl(tmp_path / "titled.jsonl", rows)
+    assert main(["evaluate", str(tiny_embedder_dir), "--self-retrieval", str(file)]) == 0
+    assert "data of SelfRetrieval, own data: 9 queries, 9 documents" in capsys.readouterr().out
 
 
 def test_evaluate_refuses_unknown_tasks(tiny_embedder_dir, capsys):

@@ -13,7 +13,7 @@ from runs import plain_embedder
 from tiny import SENTENCES
 
 from selfembed.errors import InputError
-from selfembed.examples import batches, instructed, joined, read_examples, read_sets, with_mined_negatives
+from selfembed.examples import batches, in_batches, instructed, pools, read_examples, read_sets, with_mined_negatives
 
 ROWS = [
     {"anchor": f"who, {name}?", "positive": text, "negative_2": f"2 {name}", "negative_1": f"1 {name}"}
@@ -95,7 +95,8 @@ def test_numbers_and_lists_are_no_texts():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", "", "cannot be read as pairs"),
+        ("a.jsonl", "", "a.jsonl: is empty; expected at least one example"),
+        ("a.jsonl", "\n", "cannot be read as pairs"),
         ("a.jsonl", '{"query": "q", "positi', "cannot be read as pairs"),
         ("a.csv", "query,positive\n", "corresponds to no data"),
         ("a.csv", "query,positive\na,b\na,b,c\n", "cannot be read as pairs"),
@@ -133,7 +134,7 @@ def test_instructions_are_for_queries_alone():
     sets = read_sets({"a": Dataset.from_list(ROWS), "b": Dataset.from_list(ROWS)})
     first, second = instructed(sets, {"a": "Find the sentence"})
     assert first.queries[0] == "Find the sentence: who, fox?" and second.queries[0] == "who, fox?"
-    rows, filled = joined([first, second], seed=0)
+    (rows,), filled = pools([first, second], homogeneous=False, seed=0)
     assert filled == 0
     assert rows["query"][:3] == first.queries and rows["query"][3:] == second.queries
     for name in ("positive", "negative_1", "negative_2"):
@@ -155,32 +156,52 @@ def test_sets_with_fewer_negatives_are_filled_up():
     few = numbered("a", 6).to_dict()
     few["query"][1] = few["query"][0]  # two positives of one query
     sets = read_sets({"a": Dataset.from_dict(few), "b": numbered("b", 4, 2)})
-    rows, filled = joined(sets, seed=0)
+    (rows,), filled = pools(sets, homogeneous=False, seed=0)
     assert filled == 12 and rows.column_names == ["query", "positive", "negative_1", "negative_2"]
     for row in list(rows)[:6]:
         own = {p for q, p in zip(few["query"], few["positive"], strict=True) if q == row["query"]}
         negatives = {row["negative_1"], row["negative_2"]}
         assert len(negatives) == 2 and negatives <= set(few["positive"]) - own
     assert rows.select(range(6, 10)).to_list() == sets[1].rows.to_list()
-    assert joined(sets, seed=0)[0].to_list() == rows.to_list() != joined(sets, seed=1)[0].to_list()
+    again, other = (pools(sets, homogeneous=False, seed=seed)[0][0] for seed in (0, 1))
+    assert again.to_list() == rows.to_list() != other.to_list()
+    apart, _ = pools(sets, homogeneous=True, seed=0)
+    assert [part.to_list() for part in apart] == [rows.to_list()[:6], rows.to_list()[6:]]
     lonely = Dataset.from_dict({"query": ["q", "q"], "positive": ["p0", "p1"]})
     with pytest.raises(InputError, match="no text can stand as a negative of 'q'"):
-        joined(read_sets({"a": lonely, "b": numbered("b", 4, 1)}), seed=0)
+        pools(read_sets({"a": lonely, "b": numbered("b", 4, 1)}), homogeneous=False, seed=0)
+
+
+def test_negatives_to_be_replaced_are_filled_in():
+    sets = read_sets({"a": numbered("a", 6), "b": numbered("b", 4)})
+    (rows,), filled = pools(sets, homogeneous=False, seed=0, least_negatives=1)
+    assert filled == 10 and rows.column_names == ["query", "positive", "negative_1"]
+    assert all(row["negative_1"] != row["positive"] for row in rows)
+
+
+def test_no_positive_of_a_batch_is_mined_as_a_negative_in_it():
+    rows = numbered("a", 6, 1)
+    mined = numbered("a", 6).add_column("negative_1", [f"a p{(i + 1) % 6}" for i in range(6)])
+    order = [[0, 1, 2], [3, 5, 0], [1]]
+    found = in_batches(rows, mined, order)
+    assert found["positive"][:] == [f"a p{row}" for batch in order for row in batch]
+    assert found["negative_1"][:] == ["a n1 0", "a n1 1", "a p3", "a p4", "a n1 5", "a p1", "a p2"]
 
 
 def test_batches():
-    rows, _ = joined(read_sets({"a": numbered("a", 24), "b": numbered("b", 8)}), seed=0)
+    sets = read_sets({"a": numbered("a", 24), "b": numbered("b", 8)})
+    (mixed_pool,), (apart, _) = pools(sets, homogeneous=False, seed=0)[0], pools(sets, homogeneous=True, seed=0)
     options = {"steps": 16, "batch_size": 4, "seed": 0}
-    found = batches(rows, [24, 8], homogeneous=True, **options)
+    found = batches(apart, **options)
     kinds = [{row < 24 for row in batch} for batch in found]
     assert all(len(kind) == 1 for kind in kinds)
     assert sum(kind == {True} for kind in kinds) == 12, "two epochs of 6 and 2 batches: in proportion to size"
     for epoch in (found[:8], found[8:]):
         assert sorted(row for batch in epoch for row in batch) == list(range(32)), "every row once an epoch"
     assert found[:8] != found[8:]
-    assert found == batches(rows, [24, 8], homogeneous=True, **options)
-    assert found != batches(rows, [24, 8], homogeneous=True, **{**options, "seed": 1})
-    mixed = batches(rows, [24, 8], homogeneous=False, **options)
+    assert found == batches(apart, **options) != batches(apart, **{**options, "seed": 1})
+    assert found[:5] == batches(apart, **{**options, "steps": 5}), "a short run begins as a long one"
+    mixed = batches([mixed_pool], **options)
     assert any(len({row < 24 for row in batch}) == 2 for batch in mixed)
     assert sorted(row for batch in mixed[:8] for row in batch) == list(range(32))
 
@@ -189,16 +210,18 @@ def test_no_text_comes_twice_in_a_batch():
     rows = Dataset.from_dict(
         {"query": [f"q{i // 2}" for i in range(12)], "positive": [f"p{i % 6}" for i in range(12)]}
     )
-    for batch in batches(rows, [12], steps=20, batch_size=3, homogeneous=False, seed=0):
+    for batch in batches([rows], steps=20, batch_size=3, seed=0):
         texts = [text for row in batch for text in rows[row].values()]
         assert len(texts) == len(set(texts)) == 6
     with pytest.raises(InputError, match="batch_size 7: the pairs have 12 rows, and no text may come twice"):
-        batches(rows, [12], steps=2, batch_size=7, homogeneous=False, seed=0)
-    with pytest.raises(InputError, match="batch_size 5: a set of pairs has 4 rows"):
-        batches(rows, [4, 8], steps=2, batch_size=5, homogeneous=True, seed=0)
+        batches([rows], steps=2, batch_size=7, seed=0)
+    small, same = rows.select(range(4)), Dataset.from_dict({"query": ["q"] * 9, "positive": list("abcdefghi")})
+    for pool, size in ((small, 4), (same, 9)):
+        with pytest.raises(InputError, match=f"batch_size 5: a set of pairs has {size} rows"):
+            batches([numbered("b", 40), pool], steps=2, batch_size=5, seed=0)
 
 
-def test_mined_negatives_are_the_nearest_that_are_no_answers(tiny_backbone_dir):
+def test_mined_negatives_are_the_nearest_that_are_no_answers(tiny_backbone_dir, capfd):
     embedder, _, _ = plain_embedder(tiny_backbone_dir)
     queries = [" ".join(text.split()[:5]) for text in SENTENCES[:12]]
     queries[1] = queries[0]  # has two positives
@@ -220,8 +243,6 @@ def test_mined_negatives_are_the_nearest_that_are_no_answers(tiny_backbone_dir):
         else:
             assert row["negative_1"] == rows[i]["negative_1"]
     assert found == mined > 0
-    plain, _ = with_mined_negatives(rows.remove_columns("negative_1"), embedder, margin=0.0, batch_size=4)
-    assert plain.column_names == fresh.column_names
-    assert all(row["negative_1"] != row["positive"] for row in plain)
     again, _ = with_mined_negatives(rows, embedder, margin=0.0, batch_size=4)
     assert again.to_list() == fresh.to_list() and np.isfinite(similarity_NN).all()
+    assert "%|" not in capfd.readouterr().err, "no progress bars"

@@ -13,10 +13,11 @@ from runs import weights
 from sentence_transformers import SentenceTransformer
 from tiny import BOS_ID, SENTENCES, save_tiny
 
+from selfembed import training
 from selfembed.errors import InputError
 from selfembed.memory import memory_embedding
 from selfembed.plan import estimate, make_plan
-from selfembed.provenance import content_hash
+from selfembed.provenance import content_hash, write_json
 from selfembed.recipes import choose_stages, find_recipe
 from selfembed.training import run_plan, train
 
@@ -203,6 +204,9 @@ def test_all_three_stages(tiny_backbone_dir, tmp_path):
     (pairs,) = record["pairs"]
     assert (pairs["name"], pairs["rows"], pairs["negatives"]) == ("nli", len(SENTENCES), 1)
     assert pairs["instruction"] == "Find the rest" and "dev" not in record
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "texts of `a list_iterator`, 60 labelled pairs of `nli`." in card and "unlabelled" not in card
+    assert "- `Find the rest: QUERY`" in card
     guess = estimate(plan).stages[-1]
     assert guess.texts == 2 * 4 * 3 and guess.tokens > 0
 
@@ -238,6 +242,12 @@ def test_instruction_and_pairs_are_in_the_key_and_a_plan_without_them_is_as_befo
     assert not {"pairs", "dev"} & plain.to_dict().keys()
 
 
+def cut_before_record(path: Path, value: dict) -> None:
+    if path.name == "record.json":
+        raise Interruption
+    write_json(path, value)
+
+
 HARD = {"steps": 6, "refresh_every": 2, "eval_steps": 2, "patience": 9}
 
 
@@ -248,14 +258,18 @@ def hard_run(tiny_backbone_dir, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("step", [3, 4, 5])
-def test_supervised_resumes_with_its_negatives_and_curve(step, hard_run, tiny_backbone_dir, tmp_path):
+@pytest.mark.parametrize("step", [3, 4, 5, 7])
+def test_supervised_resumes_with_its_negatives_and_curve(step, hard_run, tiny_backbone_dir, tmp_path, monkeypatch):
+    """The seventh step is the end: the last checkpoint is there, the stage's record is not."""
+
     def power_cut(task: str, done: int, total: int | None) -> None:
         if task.startswith("supervised,") and done >= step:
             raise Interruption
 
     options = {"settings": HARD, "dev": Dataset.from_dict(PAIRS)}
-    with pytest.raises(Interruption):
+    with monkeypatch.context() as patch, pytest.raises(Interruption):
+        if step == 7:
+            patch.setattr(training, "write_json", cut_before_record)
         supervised_train(tiny_backbone_dir, tmp_path / "out", progress=power_cut, **options)
     torch.manual_seed(12345)
     supervised_train(tiny_backbone_dir, tmp_path / "out", **options)
@@ -275,6 +289,54 @@ def test_refresh_is_what_changes_the_losses_and_only_after_it(hard_run, tiny_bac
     hard = [entry["loss"] for entry in supervised_record(hard_run)["loss_curve"]]
     assert plain[:2] == hard[:2] and all(a != b for a, b in zip(plain[2:], hard[2:], strict=True))
     assert "rows_with_mined_negatives" not in supervised_record(tmp_path / "out")
+
+
+def test_stopped_early_it_stays_stopped_after_a_resume(tiny_backbone_dir, tmp_path, monkeypatch):
+    settings = {"eval_steps": 1, "patience": 2, "learning_rate": 1e-12, "refresh_every": 1}
+    options = {"settings": settings, "dev": Dataset.from_dict(PAIRS)}
+    with monkeypatch.context() as patch, pytest.raises(Interruption):
+        patch.setattr(training, "write_json", cut_before_record)
+        supervised_train(tiny_backbone_dir, tmp_path / "out", **options)
+    supervised_train(tiny_backbone_dir, tmp_path / "out", **options)
+    stage = supervised_record(tmp_path / "out")
+    assert stage["resumed_from"] == "checkpoint-1" and stage["dev"]["stopped_early"]
+    assert [entry["step"] for entry in stage["dev"]["curve"]] == [0, 1, 2]
+    assert [entry["step"] for entry in stage["loss_curve"]] == [1, 2]
+    assert set(stage["rows_with_mined_negatives"]) == {"1"}, "none are mined for steps that do not come"
+
+
+def test_the_last_step_is_evaluated_too(tiny_backbone_dir, tmp_path):
+    supervised_train(tiny_backbone_dir, tmp_path / "out", {"steps": 3}, dev=Dataset.from_dict(PAIRS))
+    assert [entry["step"] for entry in supervised_record(tmp_path / "out")["dev"]["curve"]] == [0, 3]
+
+
+def test_homogeneous_sets_get_negatives_of_their_own(tiny_backbone_dir, tmp_path, monkeypatch):
+    halves = [{name: column[part] for name, column in PAIRS.items()} for part in (slice(30), slice(30, 60))]
+    pairs = {name: Dataset.from_dict(half) for name, half in zip("ab", halves, strict=True)}
+    settings = {"batches": "homogeneous", "refresh_every": 2}
+    monkeypatch.setattr(training, "write_json", cut_before_record)
+    with pytest.raises(Interruption):
+        supervised_train(tiny_backbone_dir, tmp_path / "out", settings, pairs)
+    (file,) = (tmp_path / "out.partial").rglob("negatives-2.json")
+    mined = json.loads(file.read_text())
+    negatives = mined["rows"]["negative_1"]
+    assert mined["mined_for"] > 0 and len(negatives) == 60
+    assert set(negatives[:30]) <= set(halves[0]["positive"]) and set(negatives[30:]) <= set(halves[1]["positive"])
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_backbone_dir, tmp_path):
+    with pytest.raises(InputError, match="the loss became nan: training has diverged"):
+        supervised_train(tiny_backbone_dir, tmp_path / "out", {"learning_rate": 1e30, "warmup": 0, "steps": 20})
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_corpus_the_positives_are_the_texts(tiny_backbone_dir):
+    twice = {name: column + column[:5] for name, column in TRIPLETS.items()}
+    pairs = {"nli": Dataset.from_dict(twice)}
+    options = {"pairs": pairs, "settings": SETTINGS, "dtype": "float32", "device": "cpu"}
+    plan = make_plan(tiny_backbone_dir, recipe="llm2comp", **options)
+    assert list(plan.corpus) == SENTENCES and plan.corpus.name == "positives of nli"
+    assert list(make_plan(tiny_backbone_dir, iter(["one text"]), "llm2comp", **options).corpus) == ["one text"]
 
 
 def test_early_stopping_keeps_the_best(tiny_backbone_dir, tmp_path):
@@ -307,6 +369,16 @@ def test_early_stopping_keeps_the_best(tiny_backbone_dir, tmp_path):
         ("llm2comp", {"pairs": Dataset.from_dict(PAIRS).select(range(3))}, "batch_size 4: the pairs have 3 rows"),
         ("llm2comp", {"pairs": 7}, "pairs: a int; expected a file"),
         ("llm2comp", {"pairs": "no.jsonl"}, "no.jsonl: there is no such file"),
+        (
+            "llm2comp",
+            {"pairs": [Dataset.from_dict(PAIRS)], "dev": Dataset.from_dict({"query": ["a"]})},
+            "no column 'pos",
+        ),
+        (
+            "llm2comp",
+            {"pairs": Dataset.from_dict(PAIRS), "dev": Dataset.from_dict(PAIRS).select([1])},
+            "dev pairs: one ",
+        ),
     ],
 )
 def test_pairs_that_cannot_be_used(recipe, options, message, tiny_backbone_dir, tmp_path):

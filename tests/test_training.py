@@ -15,10 +15,12 @@ from tiny import SENTENCES, save_tiny
 
 from selfembed.backbone import Backbone
 from selfembed.errors import InputError
+from selfembed.losses.compression import Compression
+from selfembed.losses.contrastive import TwoViews
 from selfembed.plan import make_plan
 from selfembed.recipes import Stage, choose_stages, find_recipe
 from selfembed.targets.data_driven import DataDriven
-from selfembed.training import run_plan, train, training_order
+from selfembed.training import run_plan, stage_dataset, train, training_order
 
 ONLINE = {"common": "online"}
 
@@ -157,6 +159,16 @@ def test_training_order():
     assert sorted(order[:8]) == list(range(8)), "every text comes once before any comes twice"
     assert set(order[8:]) == set(range(9))
     assert training_order(lengths, stage, seed=1)[:8] == order[:8] and training_order(lengths, stage, seed=1) != order
+
+
+def test_training_order_of_a_text_that_comes_again():
+    """It is split elsewhere; of the two views each is the text itself."""
+    texts = ["one fox", "two", "three"]
+    compression = stage_dataset(texts, Stage(objective=Compression(), steps=4, batch_size=2), seed=0)
+    assert compression["label"][:] == list(range(8)) and set(compression["text"]) == set(texts)
+    views = stage_dataset(texts, Stage(objective=TwoViews(), steps=4, batch_size=2), seed=0)
+    assert views.column_names == ["view", "other_view"] and views["view"][:] == views["other_view"][:]
+    assert views["view"][:] == compression["text"][:]
 
 
 @pytest.fixture(scope="module")

@@ -30,17 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate memory" not in str(error).lower():
             raise
-        print(
-            f"selfembed: error: {str(error).splitlines()[0]}; "
-            "try --set micro_batch_size=8, --set gradient_checkpointing=true or a smaller --max-length",
-            file=sys.stderr,
-        )
+        print(f"selfembed: error: {str(error).splitlines()[0]}; try {options.less_memory}", file=sys.stderr)
         return 2
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(prog="selfembed", description=_DESCRIPTION)
+    less = "--set micro_batch_size=8, --set gradient_checkpointing=true or a smaller --max-length"
+    top.set_defaults(less_memory=less)
     verbs = top.add_subparsers(metavar="VERB", required=True)
 
     verb = verbs.add_parser("train", help="train an embedder on a corpus", description="Train an embedder.")
@@ -79,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--scores", nargs="+", default=[], metavar="F", help="what evaluate --json printed, for the report"
     )
     verb.add_argument("--model", help="the backbone it was made from, if it has moved or is not recorded")
-    verb.add_argument("-k", type=int, default=10, help="tokens shown (default 10)")
+    verb.add_argument("-k", type=int, default=10, help="aligned tokens of a text (default 10)")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run_explain)
 
@@ -89,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
         description="Score an embedder with mteb's own tasks, from the hub or a local folder, or on your own data.",
     )
     verb.add_argument("embedder", metavar="DIR", help="embedder: a folder, or a hub id of sentence-transformers")
+    verb.add_argument("--name", help="what to call it in the results (default: the folder's name)")
     add_task_options(verb)
     verb.add_argument("--json", action="store_true", help="print JSON, with all that the scores depend on")
     verb.set_defaults(run=run_evaluate)
@@ -125,10 +124,9 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
         "--corpus",
         nargs="+",
         action="extend",
-        required=True,
         metavar="C",
         help="files and folders (txt, md, rst, jsonl, json, csv, tsv, parquet; .gz and .zst too), a datasets id or "
-        "folder, or 'python-docs'; several are joined",
+        "folder, or 'python-docs'; several are joined (needed unless train has --pairs)",
     )
     group.add_argument("--column", help="column of the texts (default: 'text', or the only one of strings)")
     group.add_argument("--split", default="train", help="split of a data set (default train)")
@@ -191,7 +189,8 @@ def add_pair_options(verb: argparse.ArgumentParser) -> None:
         default=[],
         metavar="P",
         help="files (jsonl, json, csv, tsv, parquet), folders that datasets saved, or datasets ids (ID or ID:CONFIG); "
-        "columns query (or anchor, question), positive (or answer, pos) and perhaps negative, negative_1, ...",
+        "columns query (or anchor, question), positive (or answer, pos) and perhaps negative, negative_1, ...; "
+        "without --corpus the positives are the corpus",
     )
     group.add_argument(
         "--instruction",
@@ -200,14 +199,20 @@ def add_pair_options(verb: argparse.ArgumentParser) -> None:
         metavar="NAME=TEXT",
         help="said before the queries of a set, which is named as its file without suffix, or as the id after its /",
     )
-    group.add_argument("--dev", metavar="FILE", help="pairs that decide when to stop, and which step is kept")
+    group.add_argument(
+        "--dev",
+        metavar="FILE",
+        help="pairs that decide when to stop and which step is kept; has its own --instruction",
+    )
 
 
 def add_task_options(verb: argparse.ArgumentParser) -> None:
     """On what embedders are scored."""
     group = verb.add_argument_group("mteb's tasks")
     group.add_argument("--benchmark", metavar="NAME", help='one of mteb\'s, e.g. "MTEB(eng, v2)"')
-    group.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks by name; with a benchmark, some of its own")
+    group.add_argument(
+        "--tasks", nargs="+", action="extend", metavar="TASK", help="tasks by name; with a benchmark, some of its own"
+    )
     group.add_argument("--data", metavar="FOLDER", help="local data, a sub-folder a task (default: from the hub)")
 
     group = verb.add_argument_group("your own data (jsonl, json, csv, tsv, parquet)")
@@ -220,16 +225,25 @@ def add_task_options(verb: argparse.ArgumentParser) -> None:
     ):
         group.add_argument(f"--{name}", action="append", default=[], metavar="FILE", help=f"columns {meaning}")
     group.add_argument(
-        "--retrieval", action="append", default=[], metavar="FOLDER", help="corpus, queries and qrels, as in BEIR"
+        "--retrieval",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="file with the columns query, document, relevance; or folder with corpus, queries and qrels, as in BEIR",
     )
     group.add_argument(
-        "--self-retrieval", nargs="+", metavar="C", help="no labels: first sentence finds the rest, in a corpus"
+        "--self-retrieval",
+        nargs="+",
+        action="extend",
+        metavar="C",
+        help="no labels: in a corpus, a text's title (column title, beside text) or first sentence finds the rest",
     )
 
     group = verb.add_argument_group("how to run")
     group.add_argument("--batch-size", type=int, default=32, metavar="N", help="texts per forward pass (default 32)")
     group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     group.add_argument("--no-cache", action="store_true", help="encode everything anew, keep no vectors")
+    verb.set_defaults(less_memory="a smaller --batch-size")
 
 
 def positive_or_none(value: str) -> int | None:
@@ -240,6 +254,7 @@ def quiet_libraries() -> None:
     """Keeps the libraries' own bars and notes off the screen; ours say what is needed."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import logging
     import warnings
 
     import datasets
@@ -247,6 +262,8 @@ def quiet_libraries() -> None:
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
+    for logger in ("datasets.packaged_modules", "sentence_transformers.base.sampler"):  # we say it in one line
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -295,7 +312,9 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Any:
     recipe = find_recipe(options.recipe)
     if options.stages:
         recipe = choose_stages(recipe, [name.strip() for name in options.stages.split(",")])
-    corpus = Corpus(
+    if not options.corpus and not options.pairs:
+        raise InputError("--corpus: missing; name texts to train on, or labelled pairs (--pairs) for llm2comp")
+    corpus = options.corpus and Corpus(
         options.corpus,
         column=options.column,
         split=options.split,
@@ -442,6 +461,7 @@ def run_explain(options: argparse.Namespace) -> int:
     from selfembed.explain.aligned_tokens import EXAMPLES, aligned_tokens, load_explained
     from selfembed.explain.memory_tokens import explain_memory
     from selfembed.explain.similarity import explain_similarity
+    from selfembed.page import shorten
 
     if options.k < 1:
         raise InputError(f"-k {options.k}: expected at least 1")
@@ -481,7 +501,7 @@ def run_explain(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     for i, text in enumerate(options.texts):
-        print(text if len(text) <= 200 else text[:200] + " ...")
+        print(shorten(text))
         for line in aligned_table(columns["raw"][i], columns["trained"][i]):
             print(line)
         if memory:
@@ -512,6 +532,7 @@ def run_report(options: argparse.Namespace) -> int:
             texts=options.sample,
             model=options.model,
             scores=options.scores,
+            k=options.k,
             progress=progress,
         )
     finally:
@@ -524,25 +545,21 @@ def run_report(options: argparse.Namespace) -> int:
 def explain_corpus(options: argparse.Namespace, explained: Any) -> dict[str, Any]:
     """Hits and misses and the shape of the space, raw and trained, over a seeded sample of a corpus."""
     from selfembed.corpus import Corpus
-    from selfembed.explain.hit_miss import hit_miss_change
-    from selfembed.explain.spectrum import compare_spectra
-    from selfembed.targets.store import choose_texts
+    from selfembed.explain.reading import read_texts, sample_texts
 
-    if options.sample < 2:
-        raise InputError(f"--sample {options.sample}: expected at least 2")
-    texts = list(choose_texts(Corpus(options.corpus).texts(), options.sample, seed=0)["text"])
     progress = Bars()
     try:
-        hits = hit_miss_change(explained, texts, progress=progress)
+        reading = read_texts(
+            explained, sample_texts(Corpus(options.corpus), options.sample), k=options.k, progress=progress
+        )
     finally:
         progress.close()
-    vectors = [model.encode(texts, show_progress_bar=False) for model in (explained.raw, explained.embedder)]
-    return {"hit_miss": hits, "spectrum": compare_spectra(*vectors)}
+    return {"hit_miss": reading.hits, "spectrum": reading.space}
 
 
 def aligned_table(raw: list[Any], trained: list[Any]) -> list[str]:
     """Two columns of aligned tokens as text."""
-    lines = [f"  {'raw backbone':<32}{'embedder':<32}"]
+    lines = [f"  {'raw backbone':<32}embedder"]
     for left, right in zip(raw, trained, strict=True):
         cells = [
             f"{token.probability:6.1%} {'*' if token.in_text else ' '} {token.token!r}" for token in (left, right)
@@ -556,7 +573,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     progress = Bars()
     try:
-        scores = evaluate(options.embedder, progress=progress, **task_choice(options))
+        scores = evaluate(options.embedder, name=options.name, progress=progress, **task_choice(options))
     finally:
         progress.close()
     if options.json:
@@ -592,7 +609,6 @@ def run_compare(options: argparse.Namespace) -> int:
 
 def task_choice(options: argparse.Namespace) -> dict[str, Any]:
     """What a command line says of tasks, as `evaluate` takes it."""
-    from selfembed.corpus import Corpus
     from selfembed.evaluate import own_data
 
     own = [
@@ -608,7 +624,7 @@ def task_choice(options: argparse.Namespace) -> dict[str, Any]:
         for path in paths
     ]
     if options.self_retrieval:
-        own.append(own_data.self_retrieval_task(Corpus(options.self_retrieval)))
+        own.append(own_data.self_retrieval_task(own_data.titled_texts(options.self_retrieval)))
     return {
         "benchmark": options.benchmark,
         "tasks": options.tasks,

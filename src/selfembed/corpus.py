@@ -99,6 +99,7 @@ class Corpus:
         on_bad: Literal["raise", "skip"] = "raise",
         limit: int | None = None,
         progress: Callable[[int], None] | None = None,
+        name: str | None = None,
     ) -> None:
         """Finds the sources.
 
@@ -112,13 +113,14 @@ class Corpus:
             on_bad: "raise" refuses the first bad text or unreadable file, "skip" leaves it out and counts it.
             limit: Stop after that many texts.
             progress: Called now and then with the number of texts so far.
+            name: What records and reports call the corpus; None takes the sources.
 
         Raises:
             InputError: An argument is out of range, or a source does not exist or is of no known kind.
         """
-        for name, value in (("passage_words", passage_words), ("limit", limit)):
+        for option, value in (("passage_words", passage_words), ("limit", limit)):
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise InputError(f"{name} is {value!r}: give a whole number from 1, or leave it out")
+                raise InputError(f"{option} is {value!r}: give a whole number from 1, or leave it out")
         if on_bad not in ("raise", "skip"):
             raise InputError(f"on_bad is {on_bad!r}: give 'raise' or 'skip'")
         try:
@@ -127,6 +129,7 @@ class Corpus:
         except (LookupError, TypeError, ValueError):
             raise InputError(f"encoding is {encoding!r}, which Python does not know: give one like 'utf-8'") from None
         self.report = CorpusReport()
+        self._name = name
         self._limit = limit
         self._progress = progress
         self._dataset: datasets.Dataset | None = None
@@ -137,7 +140,9 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        """The sources, as a reader would call them."""
+        """The name given, or the sources, as a reader would call them."""
+        if self._name is not None:
+            return self._name
         plain = (str, os.PathLike)
         return ", ".join(str(s) if isinstance(s, plain) else f"a {type(s).__name__}" for s in self._sources)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
-from itertools import islice
+from io import StringIO
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,8 @@ def read_examples(source: Any, *, name: str | None = None) -> Examples:
     if not len(rows):
         raise InputError(f"{where}: has no rows; expected at least one example")
     _check(rows, where)
-    fingerprint = content_hash(rows.column_names, texts_hash(_texts(rows)))
+    texts = (text for row in _rows(rows) for text in row)
+    fingerprint = content_hash(rows.column_names, texts_hash(texts))
     name = name or (Path(source).stem if is_file else where.rstrip("/").rpartition("/")[2])
     return Examples(name=name, rows=rows, fingerprint=fingerprint)
 
@@ -135,19 +138,27 @@ def instructed(sets: Sequence[Examples], instructions: Mapping[str, str]) -> tup
     return tuple(replace(one, instruction=instructions.get(one.name)) for one in sets)
 
 
-def joined(sets: Sequence[Examples], *, seed: int) -> tuple[Dataset, int]:
-    """The rows of all sets, one set after the other, queries with their instruction.
+def pools(
+    sets: Sequence[Examples], *, homogeneous: bool, seed: int, least_negatives: int = 0
+) -> tuple[list[Dataset], int]:
+    """The rows that may come together in a batch, queries with their instruction.
 
-    A batch needs as many negatives of every row: where sets differ, those of the set that has most are kept and the
-    others are filled up with positives of other queries of the same set, drawn from ``seed``.
+    The trainer needs as many negatives of every row: where sets differ, those of the set that has most are kept and
+    the others are filled up with positives of other queries of the same set, drawn from ``seed``.
+
+    Args:
+        sets: of labelled examples.
+        homogeneous: whether each set is a pool of its own; else all are one.
+        seed: of what is filled in.
+        least_negatives: of a row, filled in where no set has as many.
 
     Returns:
-        The rows, with columns ``query, positive, negative_1, ...``, and how many negatives were filled in.
+        The pools, with columns ``query, positive, negative_1, ...``, and how many negatives were filled in.
 
     Raises:
         InputError: a set that must be filled up has one query only.
     """
-    most = max(one.negatives for one in sets)
+    most = max(least_negatives, *(one.negatives for one in sets))
     parts, filled = [], 0
     for one in sets:
         columns = {"query": one.queries, **{name: list(one.rows[name]) for name in one.rows.column_names[1:]}}
@@ -155,48 +166,46 @@ def joined(sets: Sequence[Examples], *, seed: int) -> tuple[Dataset, int]:
             columns[f"negative_{number}"] = _other_positives(columns, one.name, seed=seed + number)
             filled += len(one.rows)
         parts.append(Dataset.from_dict(columns))
-    return concatenate_datasets(parts), filled
+    return parts if homogeneous else [concatenate_datasets(parts)], filled
 
 
-def batches(
-    rows: Dataset, sizes: Sequence[int], *, steps: int, batch_size: int, homogeneous: bool, seed: int
-) -> list[list[int]]:
+def batches(pools: Sequence[Dataset], *, steps: int, batch_size: int, seed: int) -> list[list[int]]:
     """Which rows make which batch: no text twice in a batch, long rows first, so that they are padded little.
 
-    The batches are those of sentence-transformers' samplers, reshuffled whenever all rows were seen; they do not
-    depend on the size of mini-batches.
+    The batches are those of sentence-transformers' samplers, reshuffled whenever all rows were seen, of each pool in
+    proportion to its size; they do not depend on the size of mini-batches.
 
     Args:
-        rows: of all sets, as :func:`joined` leaves them.
-        sizes: rows of each set.
+        pools: see :func:`pools`.
         steps: batches wanted.
         batch_size: rows of a batch.
-        homogeneous: whether all rows of a batch shall be of one set; sets then have batches in proportion to size.
         seed: of the shuffles.
 
+    Returns:
+        Row numbers, counted through all pools.
+
     Raises:
-        InputError: there are too few different rows for a batch.
+        InputError: a pool has too few different rows for a batch.
     """
-    limits = np.cumsum([0, *sizes]).tolist()
-    parts = [rows.select(range(*span)) for span in zip(limits, limits[1:], strict=False)] if homogeneous else [rows]
-    for part in parts:
-        if len(part) < batch_size:
-            raise InputError(_too_few(len(part), batch_size, homogeneous))
     samplers = [
-        NoDuplicatesBatchSampler(part, batch_size, drop_last=True, generator=torch.Generator(), seed=seed + number)
-        for number, part in enumerate(parts)
+        NoDuplicatesBatchSampler(rows, batch_size, drop_last=True, generator=torch.Generator(), seed=seed + number)
+        for number, rows in enumerate(pools)
     ]
-    sampler = ProportionalBatchSampler(ConcatDataset(parts), samplers, generator=torch.Generator(), seed=seed)
+    for rows, sampler in zip(pools, samplers, strict=True):
+        if next(iter(sampler), None) is None:
+            who, instead = ("a set of pairs has", ", take batches=mixed") if len(pools) > 1 else ("the pairs have", "")
+            raise InputError(
+                f"batch_size {batch_size}: {who} {len(rows)} rows, and no text may come twice in a batch; "
+                f"lower batch_size{instead} or give more pairs"
+            )
+    sampler = ProportionalBatchSampler(ConcatDataset(pools), samplers, generator=torch.Generator(), seed=seed)
     found: list[list[int]] = []
-    epoch = 0
-    while len(found) < steps:
+    for epoch in count():
+        if len(found) == steps:
+            break
         sampler.set_epoch(epoch)
-        new = list(islice(sampler, steps - len(found)))
-        if not new:
-            raise InputError(_too_few(len(rows), batch_size, homogeneous))
-        found += new
-        epoch += 1
-    length_N = [sum(map(len, row)) for row in zip(*(rows[name] for name in rows.column_names), strict=True)]
+        found += islice(sampler, steps - len(found))
+    length_N = [sum(map(len, row)) for rows in pools for row in _rows(rows)]
     return [sorted(batch, key=lambda row: -length_N[row]) for batch in found]
 
 
@@ -207,42 +216,43 @@ def with_mined_negatives(
 
     They are positives of other queries, the nearest first; one whose similarity is within ``margin`` (a share of the
     positive's) of the positive's or above counts as a possible answer and is passed over (NV-Retriever, arXiv
-    2407.15831); of several positives the farthest decides. A row for which not enough are found keeps its negatives
-    or, where it has none, takes a positive of another query at random.
+    2407.15831); of several positives the farthest decides. A row for which not enough are found keeps its negatives.
 
     Returns:
         The rows, and for how many of them new negatives were found.
     """
-    count = max(1, rows.num_columns - 2)
-    names = [f"negative_{number}" for number in range(1, count + 1)]
-    mined = mine_hard_negatives(
-        rows.select_columns(["query", "positive"]),
-        embedder,
-        num_negatives=count,
-        relative_margin=margin,
-        output_format="n-tuple",
-        batch_size=batch_size,
-        verbose=False,
-    )
-    columns = zip(*(mined[name] for name in mined.column_names), strict=True)
-    by_pair = {(query, positive): negatives for query, positive, *negatives in columns}
-    pairs = list(zip(rows["query"], rows["positive"], strict=True))
-    if rows.num_columns > 2:
-        before = list(zip(*(rows[name] for name in names), strict=True))
-    else:
-        before = [(text,) for text in _other_positives(rows.to_dict(), "pairs", seed=0)]
-    after = [by_pair.get(pair, old) for pair, old in zip(pairs, before, strict=True)]
-    fresh = {name: list(column) for name, column in zip(names, zip(*after, strict=True), strict=True)}
-    dataset = Dataset.from_dict({"query": rows["query"], "positive": rows["positive"], **fresh})
-    return dataset, sum(pair in by_pair for pair in pairs)
+    with redirect_stderr(StringIO()):  # the miner draws progress bars unasked
+        mined = mine_hard_negatives(
+            rows.select_columns(["query", "positive"]),
+            embedder,
+            num_negatives=rows.num_columns - 2,
+            relative_margin=margin,
+            output_format="n-tuple",
+            batch_size=batch_size,
+            verbose=False,
+        )
+    negatives = {row[:2]: row[2:] for row in _rows(mined)}
+    fresh = [row[:2] + negatives.get(row[:2], row[2:]) for row in _rows(rows)]
+    columns = map(list, zip(*fresh, strict=True))
+    dataset = Dataset.from_dict(dict(zip(rows.column_names, columns, strict=True)))
+    return dataset, sum(row[:2] in negatives for row in fresh)
 
 
-def _too_few(rows: int, batch_size: int, homogeneous: bool) -> str:
-    kind = "a set of pairs has" if homogeneous else "the pairs have"
-    return (
-        f"batch_size {batch_size}: {kind} {rows} rows, and no text may come twice in a batch; lower batch_size"
-        f"{', take batches=mixed' if homogeneous else ''} or give more pairs"
-    )
+def in_batches(rows: Dataset, mined: Dataset, order: Sequence[Sequence[int]]) -> Dataset:
+    """The rows batch by batch, with mined negatives but where those are a query or positive of another row there.
+
+    Args:
+        rows: in whose batches no text comes twice.
+        mined: the same rows with mined negatives.
+        order: rows of each batch, see :func:`batches`.
+    """
+    pairs, negatives = rows.select_columns(["query", "positive"]), mined.select_columns(mined.column_names[2:])
+    chosen = []
+    for batch in order:
+        taken = {text for column in pairs[batch].values() for text in column}
+        found = zip(*negatives[batch].values(), strict=True)
+        chosen += [row + (len(rows) if taken.isdisjoint(own) else 0) for row, own in zip(batch, found, strict=True)]
+    return concatenate_datasets([rows, mined]).select(chosen)
 
 
 def _load(source: Any) -> Dataset:
@@ -261,6 +271,8 @@ def _load(source: Any) -> Dataset:
         raise InputError(f"{source}: expected a file of rows; give one of {', '.join(_BUILDERS)}")
     if builder and not path.is_file():
         raise InputError(f"{source}: there is no such file; give the path of one, or the id of a data set")
+    if builder and not path.stat().st_size:
+        raise InputError(f"{source}: is empty; expected at least one example")
     options: dict[str, Any] = {"split": "train", "cache_dir": str(cache_dir() / "datasets")}
     if builder:
         options["data_files"] = str(path)
@@ -321,26 +333,22 @@ def _in_our_columns(rows: Dataset, where: str) -> Dataset:
 
 def _check(rows: Dataset, where: str) -> None:
     """Refuses texts that are none, and negatives that are positives."""
-    number = 0
-    for batch in rows.iter(_ROWS_AT_ONCE):
-        for values in zip(*batch.values(), strict=True):
-            number += 1
-            for column, value in zip(batch, values, strict=True):
-                if not isinstance(value, str) or not value.strip():
-                    raise InputError(
-                        f"{where}: row {number} has {value!r} as {column!r}; expected a text: correct or remove it"
-                    )
-            if values[1] in values[2:]:
+    for number, (query, positive, *negatives) in enumerate(_rows(rows), 1):
+        for column, value in zip(rows.column_names, (query, positive, *negatives), strict=True):
+            if not isinstance(value, str) or not value.strip():
                 raise InputError(
-                    f"{where}: row {number} has its positive as a negative too ({values[1][:60]!r}); "
-                    "correct or remove it"
+                    f"{where}: row {number} has {value!r} as {column!r}; expected a text: correct or remove it"
                 )
+        if positive in negatives:
+            raise InputError(
+                f"{where}: row {number} has its positive as a negative too ({positive[:60]!r}); correct or remove it"
+            )
 
 
-def _texts(rows: Dataset) -> Iterator[str]:
+def _rows(rows: Dataset) -> Iterator[tuple[Any, ...]]:
+    """The values of each row, in the order of the columns."""
     for batch in rows.iter(_ROWS_AT_ONCE):
-        for values in zip(*batch.values(), strict=True):
-            yield from values
+        yield from zip(*batch.values(), strict=True)
 
 
 def _other_positives(columns: Mapping[str, Sequence[str]], name: str, *, seed: int) -> list[str]:

@@ -184,7 +184,6 @@ def model_card(recipe: Recipe, record: dict[str, Any]) -> str:
         f"| {stage.learning_rate:g} |"
         for name, stage in recipe.stages.items()
     )
-    report = record["corpus_report"]
     several = config.memory_tokens > 1
     bibtex = "\n\n".join(recipe.citations)
     memory = f"\n| memory tokens (in the tokenizer) | {config.memory_tokens} |" if config.memory_tokens else ""
@@ -199,8 +198,8 @@ tags:
 
 # Text embedder from {record["model"]}
 
-Made with selfembed's recipe **{recipe.name}** from unlabelled text alone: {report["texts"]:,} texts of
-`{record["corpus"]}`. It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
+Made with selfembed's recipe **{recipe.name}** from {_material(recipe, record)}.
+It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -209,7 +208,7 @@ model = SentenceTransformer("path/to/this/folder"{", trust_remote_code=True" if 
 vectors = model.encode(["a text", "another text"])
 similarities = model.similarity(vectors, vectors)
 ```
-{_PERMISSION if several else ""}
+{_PERMISSION if several else ""}{_instructions(record)}
 | | |
 |---|---|
 | pooling | {config.pooling} |{memory}
@@ -231,3 +230,22 @@ generates text. The backbone's licence applies.
 {bibtex}
 ```
 """
+
+
+def _material(recipe: Recipe, record: dict[str, Any]) -> str:
+    """What the recipe's stages read, in words."""
+    read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.get("pairs", [])]
+    if any(stage.texts for stage in recipe.stages.values()):
+        texts = f"{record['corpus_report']['texts']:,} texts of `{record['corpus']}`"
+        read.insert(0, texts if read else f"unlabelled text alone: {texts}")
+    return ", ".join(read)
+
+
+def _instructions(record: dict[str, Any]) -> str:
+    """What whoever embeds a query has to know; nothing where no set of pairs had an instruction."""
+    lines = [f"- `{one['instruction']}: QUERY`" for one in record.get("pairs", []) if one["instruction"]]
+    if not lines:
+        return ""
+    return "\nQueries were trained with an instruction; embed yours so too, and other texts bare:\n\n" + (
+        "\n".join(dict.fromkeys(lines)) + "\n"
+    )

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
 from selfembed.backbone import EMBEDDED, Backbone, LMHead, best_dtype, load_backbone
 from selfembed.corpus import Corpus
 from selfembed.embedder import build_embedder, embedder_prompt, fitting_length
 from selfembed.errors import InputError
-from selfembed.examples import Examples, batches, instructed, joined, read_examples, read_sets
+from selfembed.examples import Examples, batches, instructed, pools, read_examples, read_sets
 from selfembed.losses.compression import Compression
 from selfembed.losses.contrastive import Supervised, TwoViews
 from selfembed.provenance import content_hash
@@ -90,7 +91,7 @@ class Plan:
 
 def make_plan(
     model: str | Path = EMBEDDED,
-    corpus: Any = "python-docs",
+    corpus: Any = None,
     recipe: str | Recipe = "text2token",
     *,
     pairs: Any = None,
@@ -114,13 +115,13 @@ def make_plan(
     if dtype not in ("auto", "float32", "bfloat16"):
         raise InputError(f"dtype {dtype!r}: expected 'auto', 'float32' or 'bfloat16'")
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
-    sets, dev_set = read_pairs(resolved, pairs, dev, instructions)
+    sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     for length in (*(stage.max_length for stage in resolved.stages.values()), resolved.embed_length):
         fitting_length(backbone, resolved.embedder, length)
     needs_tagger = any(isinstance(s.objective, DataDriven) and s.objective.pos for s in resolved.stages.values())
     found_tagger = load_tagger(tagger) if needs_tagger else None
-    corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
+    corpus = find_corpus(corpus, sets)
     corpus.texts()
     return Plan(
         backbone=backbone,
@@ -135,15 +136,24 @@ def make_plan(
     )
 
 
+def find_corpus(given: Any, pairs: tuple[Examples, ...]) -> Corpus:
+    """The corpus that is given; without one the different positives of the pairs, uncut, or else the embedded one."""
+    if given is None and pairs:
+        positives = dict.fromkeys(text for examples in pairs for text in examples.rows["positive"])
+        name = f"positives of {', '.join(examples.name for examples in pairs)}"
+        return Corpus(Dataset.from_dict({"text": list(positives)}), passage_words=None, name=name)
+    return given if isinstance(given, Corpus) else Corpus("python-docs" if given is None else given)
+
+
 def read_pairs(
-    recipe: Recipe, pairs: Any, dev: Any, instructions: Mapping[str, str] | None
+    recipe: Recipe, pairs: Any, dev: Any, instructions: Mapping[str, str] | None, *, seed: int
 ) -> tuple[tuple[Examples, ...], Examples | None]:
     """The labelled examples of a plan, to train on and to stop by.
 
     Raises:
         InputError: the recipe needs some and there are none, or has no use for what is given, or they are bad.
     """
-    given = pairs is not None and not (isinstance(pairs, list | tuple | Mapping) and not pairs)
+    given = pairs is not None and pairs not in ([], (), {})
     supervised = [stage for stage in recipe.stages.values() if isinstance(stage.objective, Supervised)]
     if supervised and not given:
         unsupervised = recipe.name.replace("llm2comp", "llm2comp-unsup")
@@ -159,14 +169,28 @@ def read_pairs(
                 )
         return (), None
     sets = read_sets(pairs)
-    dev_sets = () if dev is None else (read_examples(dev),)
-    found = instructed((*sets, *dev_sets), instructions or {})
-    rows, _ = joined(sets, seed=0)
+    if dev is not None:
+        sets = (*sets, read_dev(dev))
+    sets = instructed(sets, instructions or {})
+    sets, dev_set = (sets, None) if dev is None else (sets[:-1], sets[-1])
     for stage in supervised:  # a batch that cannot be made is refused before the stages before it are trained
-        homogeneous = stage.objective.batches == "homogeneous"
-        sizes = [len(one.rows) for one in sets]
-        batches(rows, sizes, steps=1, batch_size=stage.batch_size, homogeneous=homogeneous, seed=0)
-    return found[: len(sets)], found[-1] if dev_sets else None
+        parts, _ = pools(sets, **stage.objective.pools, seed=seed)
+        batches(parts, steps=1, batch_size=stage.batch_size, seed=seed)
+    return sets, dev_set
+
+
+def read_dev(dev: Any) -> Examples:
+    """The pairs that decide when to stop.
+
+    Raises:
+        InputError: they are bad, or there is nothing to choose the right positive from.
+    """
+    examples = read_examples(dev)
+    if len(set(examples.rows["positive"])) < 2:
+        raise InputError(
+            f"dev {examples.name}: one positive alone, which every query finds; give pairs with different positives"
+        )
+    return examples
 
 
 @dataclass(frozen=True, kw_only=True)

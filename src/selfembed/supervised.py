@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from transformers import TrainerCallback
 
-from selfembed.examples import Examples, batches, joined, with_mined_negatives
+from selfembed.examples import Examples, batches, in_batches, pools, with_mined_negatives
 from selfembed.losses.contrastive import Supervised
 from selfembed.provenance import write_json
 from selfembed.recipes import Stage
@@ -45,17 +45,9 @@ class SupervisedData(TrainerCallback):
         self.steps = stage.steps
         self.embedder = embedder
         self.folder = folder
-        self.rows, filled = joined(sets, seed=seed)
-        ordered = batches(
-            self.rows,
-            [len(one.rows) for one in sets],
-            steps=stage.steps,
-            batch_size=stage.batch_size,
-            homogeneous=self.options.batches == "homogeneous",
-            seed=seed,
-        )
-        self.order = [row for batch in ordered for row in batch]
-        self.notes: dict[str, Any] = {"texts": len(self.rows)}
+        self.pools, filled = pools(sets, **self.options.pools, seed=seed)
+        self.order = batches(self.pools, steps=stage.steps, batch_size=stage.batch_size, seed=seed)
+        self.notes: dict[str, Any] = {"texts": sum(map(len, self.pools))}
         if filled:
             self.notes["negatives_filled_in"] = filled
 
@@ -66,18 +58,21 @@ class SupervisedData(TrainerCallback):
 
     def at(self, step: int) -> Dataset:
         """What to train on from this step on, in order; the trainer itself skips what came before."""
-        rows = self.rows
-        if self.options.refresh_every and step >= self.options.refresh_every:
-            mined = self._file(step - step % self.options.refresh_every)
-            rows = Dataset.from_dict(json.loads(mined.read_text())["rows"])
-        return rows.select(self.order)
+        rows = concatenate_datasets(self.pools)
+        mined_at = max(filter(self.due, range(step + 1)), default=None)
+        if mined_at is None:
+            return rows.select([row for batch in self.order for row in batch])
+        mined = Dataset.from_dict(json.loads(self._file(mined_at).read_text())["rows"])
+        return in_batches(rows, mined, self.order)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        if not self.due(state.global_step):
+        if control.should_training_stop or not self.due(state.global_step):  # stopped early: none are needed
             return
-        rows, found = with_mined_negatives(
-            self.rows, self.embedder, margin=self.options.refresh_margin, batch_size=_BATCH
-        )
+        mined = [
+            with_mined_negatives(rows, self.embedder, margin=self.options.refresh_margin, batch_size=_BATCH)
+            for rows in self.pools
+        ]
+        rows, found = concatenate_datasets([rows for rows, _ in mined]), sum(found for _, found in mined)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self._file(state.global_step), {"mined_for": found, "rows": rows.to_dict()})
         control.should_save = control.should_training_stop = True
@@ -95,7 +90,8 @@ class SupervisedData(TrainerCallback):
 class BestOnDev(TrainerCallback):
     """Evaluates retrieval on development pairs, keeps the adapter of the best step, and stops when there is no gain.
 
-    Each positive is to be found among all by its query. What was evaluated before a checkpoint counts after a resume.
+    Each positive is to be found among all by its query; before training, every so many steps and after the last. What
+    was evaluated before a checkpoint counts after a resume.
 
     Args:
         dev: development pairs; None never stops and keeps the last step.
@@ -138,14 +134,15 @@ class BestOnDev(TrainerCallback):
             self.curve = [entry for entry in curve if entry["step"] <= state.global_step]
         if not self.curve:
             self._evaluate(state.global_step)
-        control.should_training_stop = self.over
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        if self.evaluator is None or self.over or state.global_step % self.options.eval_steps:
+        last = state.global_step == state.max_steps
+        if self.evaluator is None or (state.global_step % self.options.eval_steps and not last):
             return
         self._evaluate(state.global_step)
         if self.over:
             control.should_training_stop = True
+            control.should_save = False  # the trainer, resumed here, would make one more step
 
     def record(self) -> dict[str, Any]:
         """The curve, for the record of the stage."""

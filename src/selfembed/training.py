@@ -41,7 +41,7 @@ from selfembed.losses.contrastive import (
     supervised_loss,
     two_views_loss,
 )
-from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
+from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss, finite
 from selfembed.memory import memory_embedding
 from selfembed.mode import checkpointing_kwargs
 from selfembed.plan import Plan, make_plan
@@ -59,7 +59,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 def train(
     model: str | Path = EMBEDDED,
-    corpus: str | Path | Iterable[str] = "python-docs",
+    corpus: str | Path | Iterable[str] | None = None,
     recipe: str | Recipe = "text2token",
     *,
     out: str | Path,
@@ -82,7 +82,8 @@ def train(
     Args:
         model: hub id, folder, GGUF file, or ``"embedded"``.
         corpus: files, folders, a ``datasets`` id or folder, several of them, ``"python-docs"``, any iterable of
-            strings, or a :class:`~selfembed.corpus.Corpus`.
+            strings, or a :class:`~selfembed.corpus.Corpus`; None: the positives of the pairs, or ``"python-docs"``
+            where there are none.
         recipe: name or object.
         out: folder of the finished embedder; must not exist.
         pairs: labelled examples for a supervised stage, see :func:`selfembed.examples.read_sets`.
@@ -530,7 +531,10 @@ class StageWatch(TrainerCallback):
         return {"sum": self.loss.common.sum_V.cpu(), "texts": torch.tensor(self.loss.common.texts)}
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        shown = f"{self.name}, loss {logs['loss']:.3f}" if logs and "loss" in logs else self.name
+        shown = self.name
+        if logs and "loss" in logs:
+            finite(torch.tensor(logs["loss"]))  # before this step's checkpoint is written
+            shown = f"{self.name}, loss {logs['loss']:.3f}"
         self.progress(shown, state.global_step, self.steps)
 
     def on_save(self, args, state, control, **kwargs) -> None:

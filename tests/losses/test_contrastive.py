@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from runs import add_random_adapter, plain_embedder
+from runs import PROMPT, add_random_adapter, plain_embedder
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from tiny import SENTENCES, save_tiny
 
+from selfembed.backbone import load_backbone
+from selfembed.embedder import EmbedderConfig, build_embedder
 from selfembed.errors import InputError
 from selfembed.losses.contrastive import (
     Supervised,
@@ -110,6 +112,33 @@ def test_false_negatives_are_masked_as_said(margin, folder):
         total += np.log(np.exp(similarities[kept] / 0.1).sum()) - similarities[i] / 0.1
     assert masked > 0
     assert value.item() == pytest.approx(total / 6, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("margin", [None, 0.05])
+def test_losses_of_bfloat16_embeddings_are_float32(margin, folder):
+    """From the embeddings as they come, bfloat16, all that follows has the digits of float32."""
+    config = EmbedderConfig(prompt=PROMPT)
+    embedder = build_embedder(load_backbone(folder), config, dtype=torch.bfloat16, device="cpu", max_length=64)
+    query_BD, positive_BD, negative_BD = (
+        embedder(features)["sentence_embedding"].detach().double() for features in columns(embedder, 3)
+    )
+    candidate_MD = torch.cat([positive_BD, negative_BD])
+    similarity_BM = torch.nn.functional.normalize(query_BD) @ torch.nn.functional.normalize(candidate_MD).T
+    if margin is not None:
+        masked_BM = similarity_BM > similarity_BM.diagonal()[:, None] - margin
+        assert masked_BM.fill_diagonal_(False).any()
+        similarity_BM = similarity_BM.masked_fill(masked_BM, -torch.inf)
+    expected = torch.nn.functional.cross_entropy(similarity_BM / 0.05, torch.arange(6))
+    value = supervised_loss(embedder, Supervised(false_negative_margin=margin), mini_batch_size=4)(
+        columns(embedder, 3), None
+    )
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
+    if margin is None:
+        views = two_views_loss(embedder, TwoViews(), mini_batch_size=4)(columns(embedder, 2), None)
+        expected = torch.nn.functional.cross_entropy(similarity_BM[:, :6] / 0.05, torch.arange(6))
+        assert views.dtype == torch.float32
+        assert views.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
 
 
 def test_settings_are_checked():

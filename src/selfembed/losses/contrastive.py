@@ -6,7 +6,7 @@ Without labels these are two views of a text, made by dropout; with labels a que
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -89,6 +89,11 @@ class Supervised:
             if value is not None and value < 1:
                 raise InputError(f"{name} {value}: expected at least 1")
 
+    @property
+    def pools(self) -> dict[str, Any]:
+        """What :func:`selfembed.examples.pools` is to make: negatives to be mined anew have something to replace."""
+        return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
+
 
 def two_views_loss(
     model: SentenceTransformer, options: TwoViews, *, mini_batch_size: int
@@ -107,11 +112,11 @@ def supervised_loss(
     """InfoNCE from a query to its positive, among all positives and hard negatives of the batch; gradients cached.
 
     With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829), guided by the model
-    itself as it is in training, dropout included: one more forward pass, similarities in the embeddings' own dtype.
+    itself as it is in training, dropout included: one more forward pass.
     """
     if options.false_negative_margin is None:
         return _info_nce(model, options.temperature, mini_batch_size)
-    return CachedGISTEmbedLoss(
+    loss = CachedGISTEmbedLoss(
         model,
         guide=model,
         temperature=options.temperature,
@@ -121,6 +126,8 @@ def supervised_loss(
         contrast_anchors=False,
         contrast_positives=False,
     )
+    loss.similarity_fct = _Cosine()  # its own computes in the embeddings' dtype
+    return loss
 
 
 def _info_nce(
@@ -134,6 +141,13 @@ def _info_nce(
 def cosine(first_ND: Tensor, second_MD: Tensor) -> Tensor:
     """cosine_NM in float32, whatever the embeddings come in."""
     return cos_sim(first_ND.float(), second_MD.float())
+
+
+class _Cosine(nn.Module):
+    """:func:`cosine`, as CachedGISTEmbedLoss asks for it."""
+
+    def forward(self, first_N1D: Tensor, second_1MD: Tensor) -> Tensor:
+        return cosine(first_N1D.squeeze(1), second_1MD.squeeze(0))
 
 
 def set_attention_dropout(model: nn.Module, probability: float) -> None:
