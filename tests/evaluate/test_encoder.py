@@ -53,6 +53,27 @@ def test_each_text_is_encoded_once(embedder: SentenceTransformer) -> None:
     assert later.encoded == 0
 
 
+def test_few_long_texts_at_a_time_on_a_cpu(embedder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_TOKENS", 60), ("_CHUNK", 2)):
+        monkeypatch.setattr(f"selfembed.evaluate.encoder.{name}", value)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    sizes, plain = [], embedder.encode
+
+    def spy(texts: list[str], *, batch_size: int, **options: Any) -> Any:
+        sizes.append(batch_size)
+        return plain(texts, batch_size=batch_size, **options)
+
+    monkeypatch.setattr(embedder, "encode", spy)
+    embedder.max_seq_length = 30
+    texts = ["a fox " * 100, "a dog " * 100, "a hare and a fox", "a dog and a cat."]  # 16 characters: 5 tokens or so
+    vectors = encode(CachedEncoder(embedder, name="one"), texts, batch_size=8)
+    assert sizes == [4, 8]
+    np.testing.assert_allclose(vectors, plain(texts), atol=1e-5)
+    sizes.clear()
+    encode(CachedEncoder(embedder, name="one", cache=False), texts, batch_size=3)
+    assert sizes == [3, 3]
+
+
 def test_length_and_settings_have_vectors_of_their_own(embedders: list[Path]) -> None:
     model = SentenceTransformer(str(embedders[0]), device="cpu")
     encoder = CachedEncoder(model, name="tiny")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from typing import Any
 
@@ -24,7 +25,9 @@ from selfembed.evaluate.vectors import VectorStore, text_key
 from selfembed.page import shorten
 from selfembed.provenance import Progress, cache_dir, content_hash, silent
 
-_CHUNK = 2_048  # texts encoded and stored together
+_CHUNK = 512  # texts encoded and stored together, of about one length
+_CHARACTERS = 4  # of a token, about
+_TOKENS = 1_024  # of a forward pass, for each thread of a CPU: more of them leave its caches and take longer
 _PLAIN = ("batch_size", "show_progress_bar", "num_proc")  # what may be asked of encode without changing its vectors
 
 
@@ -154,7 +157,7 @@ class CachedEncoder:
             hf_split: not used; part of mteb's protocol.
             hf_subset: not used.
             prompt_type: query, document or None.
-            batch_size: texts in one forward pass.
+            batch_size: texts in one forward pass, at most: on a CPU fewer long ones.
             **settings: anything else that `SentenceTransformer.encode` takes.
 
         Returns:
@@ -182,9 +185,9 @@ class CachedEncoder:
         for start in range(0, len(order), _CHUNK):
             self.progress(f"{task_metadata.name}, encoding", start, len(order))
             chunk = order[start : start + _CHUNK]
-            vectors_ND = self._vectors(
-                [missing[key] for key in chunk], prompt, prompt_type, batch_size=batch_size, **settings
-            )
+            chunk_texts = [missing[key] for key in chunk]
+            size = min(batch_size, self._texts_at_once(prompt + chunk_texts[0]))
+            vectors_ND = self._vectors(chunk_texts, prompt, prompt_type, batch_size=size, **settings)
             if store is None:
                 fresh.update(zip(chunk, vectors_ND, strict=True))
             else:
@@ -217,6 +220,13 @@ class CachedEncoder:
         if key not in self._stores:
             self._stores[key] = VectorStore(cache_dir() / "vectors" / key)
         return self._stores[key]
+
+    def _texts_at_once(self, longest: str) -> float:
+        """How many texts of this length a forward pass takes well."""
+        if self.embedder.device.type != "cpu":
+            return math.inf
+        tokens = min(len(longest) / _CHARACTERS + 1, self.embedder.max_seq_length or math.inf)
+        return max(1, int(torch.get_num_threads() * _TOKENS / tokens))
 
     def _vectors(self, texts: list[str], prompt: str, prompt_type: PromptType | None, **settings: Any) -> np.ndarray:
         encode = self.embedder.encode
