@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from typing import Any
 
@@ -26,8 +25,7 @@ from selfembed.page import shorten
 from selfembed.provenance import Progress, cache_dir, content_hash, silent
 
 _CHUNK = 512  # texts encoded and stored together, of about one length
-_CHARACTERS = 4  # of a token, about
-_TOKENS = 1_024  # of a forward pass, for each thread of a CPU: more of them leave its caches and take longer
+_LONG, _FEW = 768, 8  # characters; of longer texts a CPU takes so many at a time: more leave its caches (docs/log.md)
 _PLAIN = ("batch_size", "show_progress_bar", "num_proc")  # what may be asked of encode without changing its vectors
 
 
@@ -186,7 +184,8 @@ class CachedEncoder:
             self.progress(f"{task_metadata.name}, encoding", start, len(order))
             chunk = order[start : start + _CHUNK]
             chunk_texts = [missing[key] for key in chunk]
-            size = min(batch_size, self._texts_at_once(prompt + chunk_texts[0]))
+            few = self.embedder.device.type == "cpu" and len(chunk_texts[0]) > _LONG
+            size = min(batch_size, _FEW) if few else batch_size
             vectors_ND = self._vectors(chunk_texts, prompt, prompt_type, batch_size=size, **settings)
             if store is None:
                 fresh.update(zip(chunk, vectors_ND, strict=True))
@@ -220,13 +219,6 @@ class CachedEncoder:
         if key not in self._stores:
             self._stores[key] = VectorStore(cache_dir() / "vectors" / key)
         return self._stores[key]
-
-    def _texts_at_once(self, longest: str) -> float:
-        """How many texts of this length a forward pass takes well."""
-        if self.embedder.device.type != "cpu":
-            return math.inf
-        tokens = min(len(longest) / _CHARACTERS + 1, self.embedder.max_seq_length or math.inf)
-        return max(1, int(torch.get_num_threads() * _TOKENS / tokens))
 
     def _vectors(self, texts: list[str], prompt: str, prompt_type: PromptType | None, **settings: Any) -> np.ndarray:
         encode = self.embedder.encode
