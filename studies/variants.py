@@ -125,7 +125,12 @@ def command_line(description: str, *more: tuple[str, dict[str, Any]]) -> argpars
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the preset's")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the results")
-    parser.add_argument("--work", type=Path, default=Path("out/studies"), help="folder of adapters, finished or not")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("out/studies"),
+        help="folder of adapters; clear it after a change to the code",
+    )
     parser.add_argument("--model", default=EMBEDDED, help="another backbone")
     parser.add_argument("--device", help="cpu or cuda; a GPU is taken where there is one")
     for name, options in more:
@@ -321,7 +326,7 @@ def train(plan: Plan, variant: Variant, work: Path) -> tuple[SentenceTransformer
     Args:
         plan: of the variant and a seed.
         variant: whose stages are run.
-        work: folder that keeps the adapter after every stage.
+        work: folder that keeps the adapter after every stage. Its names tell settings and data, not the code.
 
     Returns:
         the embedder, its adapter on, and the record of every stage.

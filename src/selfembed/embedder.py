@@ -16,7 +16,7 @@ from torch import nn
 from selfembed.attention import Attention, probe_attention, require_attention
 from selfembed.backbone import Backbone
 from selfembed.errors import InputError
-from selfembed.memory import MemoryInit, put_in_memory
+from selfembed.memory import MemoryInit, put_in_memory, require_memory_init
 from selfembed.pooling import TYPE, MemoryPooling
 from selfembed.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, prompt_ids
 from selfembed.provenance import arriving_folder, cache_dir, content_hash
@@ -54,8 +54,7 @@ class EmbedderConfig:
             raise InputError(f"pooling {self.pooling!r}: expected 'last', 'mean' or 'memory'")
         if self.attention not in ("causal", "bidirectional"):
             raise InputError(f"attention {self.attention!r}: expected 'causal' or 'bidirectional'")
-        if self.memory_init not in get_args(MemoryInit):
-            raise InputError(f"memory_init {self.memory_init!r}: expected 'mean', 'normal', 'eos' or 'prompt'")
+        require_memory_init(self.memory_init)
         if self.pooling == "memory" and self.memory_tokens < 1:
             raise InputError(
                 f"memory_tokens {self.memory_tokens}: pooling 'memory' needs at least 1, 8 in the paper; "

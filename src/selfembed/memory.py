@@ -95,6 +95,12 @@ class MemoryEmbedding(nn.Module):
         return f"{len(self.weight)}, {self.embedding_dim}, memory_tokens={len(self.memory)}, first_id={self.first_id}"
 
 
+def require_memory_init(init: str) -> None:
+    """Refuses an unknown rule, with an InputError."""
+    if init not in get_args(MemoryInit):
+        raise InputError(f"memory_init {init!r}: expected one of {', '.join(get_args(MemoryInit))}")
+
+
 def initial_memory(
     weight_VD: Tensor,
     memory_tokens: int,
@@ -121,8 +127,7 @@ def initial_memory(
     Raises:
         InputError: an unknown rule, ``"eos"`` without such a token, or more memory tokens than the prompt has.
     """
-    if init not in get_args(MemoryInit):
-        raise InputError(f"memory_init {init!r}: expected one of {', '.join(get_args(MemoryInit))}")
+    require_memory_init(init)
     if init == "prompt":
         ids = tokenizer(MEMORY_PROMPT, add_special_tokens=False)["input_ids"]
         if len(ids) < memory_tokens:

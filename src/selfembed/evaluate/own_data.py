@@ -178,8 +178,9 @@ def reranking_task(file: str | Path, *, name: str | None = None) -> AbsTask:
         InputError: a column is missing, or a text is empty.
     """
     file = Path(file)
-    split = reranking_split(file)
-    left_out = len(next(iter(read_columns(file).values()))) - len(split["queries"])
+    columns = choose_columns(read_columns(file), file, _RANKED)
+    split = _ranked_split(columns, file)
+    left_out = len(columns["query"]) - len(split["queries"])
     note = f"{left_out:,} left out that have not both positives and negatives, as in mteb" if left_out else ""
     fingerprint = [list(split["corpus"]["text"]), list(split["queries"]["text"]), split["relevant_docs"]]
     dataset = {"default": {"test": split}}
@@ -365,7 +366,10 @@ def reranking_split(file: Path) -> dict[str, Any]:
     Raises:
         InputError: a column is missing, or a text is empty.
     """
-    columns = choose_columns(read_columns(file), file, _RANKED)
+    return _ranked_split(choose_columns(read_columns(file), file, _RANKED), file)
+
+
+def _ranked_split(columns: Columns, file: Path) -> dict[str, Any]:
     _texts(columns, file, "query")
     documents: dict[str, list[str]] = {"id": [], "text": []}
     queries: dict[str, list[str]] = {"id": [], "text": []}

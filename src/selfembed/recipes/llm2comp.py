@@ -10,7 +10,6 @@ The numbers are those of the authors' public code; docs/papers.md says where eac
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from selfembed.backbone import Lora
 from selfembed.embedder import EmbedderConfig
@@ -19,11 +18,7 @@ from selfembed.losses.contrastive import Supervised, TwoViews
 from selfembed.recipes.stage import Recipe, Stage
 
 # All linear layers but the key projection.
-TARGETS = ("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-READING: dict[str, Any] = {
-    "embedder": EmbedderConfig(pooling="memory", attention="bidirectional", memory_tokens=8),
-    "lora": Lora(r=16, alpha=32, dropout=0.05, targets=TARGETS),
-}
+LORA = Lora(r=16, alpha=32, dropout=0.05, targets=("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
 
 
 def llm2comp() -> Recipe:
@@ -93,7 +88,8 @@ def llm2comp_unsup() -> Recipe:
                 adapter="merge",
             ),
         },
-        **READING,
+        embedder=EmbedderConfig(pooling="memory", attention="bidirectional", memory_tokens=8),
+        lora=LORA,
     )
 
 
@@ -124,6 +120,6 @@ def llm2comp_unsup_small() -> Recipe:
             ),
         },
         embedder=EmbedderConfig(pooling="memory", attention="causal", memory_tokens=8, memory_init="prompt"),
-        lora=READING["lora"],
+        lora=LORA,
         embed_length=136,
     )
