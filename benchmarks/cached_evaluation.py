@@ -61,7 +61,7 @@ def main() -> None:
             for number, name in enumerate(names, repeat):
                 line = measure(model, name, arguments, cached_first=bool(number % 2))
                 print(json.dumps(line), flush=True)
-                same &= abs(line["plain"]["score"] - line["cached"]["score"]) < CLOSE
+                same = same and bool(abs(line["plain"]["score"] - line["cached"]["score"]) < CLOSE)
                 seconds = {side: total + line[side]["seconds"] for side, total in seconds.items()}
         totals.append(seconds)
     medians = {side: statistics.median(total[side] for total in totals) for side in ("plain", "cached")}

@@ -62,7 +62,7 @@ def test_few_long_texts_at_a_time_on_a_cpu(embedder: SentenceTransformer, monkey
         return plain(texts, batch_size=batch_size, **options)
 
     monkeypatch.setattr(embedder, "encode", spy)
-    embedder.max_seq_length = 30
+    monkeypatch.setattr(embedder, "max_seq_length", 30)
     texts = ["a fox " * 200, "a dog " * 200, "a hare and a fox", "a dog and a cat."]
     vectors = encode(CachedEncoder(embedder, name="one"), texts, batch_size=32)
     assert sizes == [8, 32]
@@ -70,6 +70,23 @@ def test_few_long_texts_at_a_time_on_a_cpu(embedder: SentenceTransformer, monkey
     sizes.clear()
     encode(CachedEncoder(embedder, name="one", cache=False), texts, batch_size=3)
     assert sizes == [3, 3]
+
+
+def test_long_texts_go_by_tokens_on_a_cpu(embedder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfembed.evaluate.encoder._LONG", 10)
+    monkeypatch.setattr("selfembed.evaluate.encoder._FEW", 2)
+    batches, plain = [], embedder.encode
+
+    def spy(texts: list[str], **options: Any) -> Any:
+        batches.append(texts)
+        return plain(texts, **options)
+
+    monkeypatch.setattr(embedder, "encode", spy)
+    wordy = [SENTENCES[3], SENTENCES[3][:70], SENTENCES[3][:60]]
+    many = ["x" * 50, "x" * 45]  # more tokens in fewer characters
+    vectors = encode(CachedEncoder(embedder, name="one"), [*wordy, *many])
+    assert batches == [many, wordy[:2], wordy[2:]]
+    np.testing.assert_allclose(vectors, plain([*wordy, *many]), atol=1e-5)
 
 
 def test_length_and_settings_have_vectors_of_their_own(embedders: list[Path]) -> None:

@@ -25,7 +25,7 @@ from selfembed.page import shorten
 from selfembed.provenance import Progress, cache_dir, content_hash, silent
 
 _CHUNK = 512  # texts encoded and stored together, of about one length
-_LONG, _FEW = 768, 8  # characters; of longer texts a CPU takes so many at a time: more leave its caches (docs/log.md)
+_LONG, _FEW = 768, 8  # characters; of longer texts a CPU takes so many at a time: more leave its caches
 _PLAIN = ("batch_size", "show_progress_bar", "num_proc")  # what may be asked of encode without changing its vectors
 
 
@@ -185,8 +185,8 @@ class CachedEncoder:
             chunk = order[start : start + _CHUNK]
             chunk_texts = [missing[key] for key in chunk]
             few = self.embedder.device.type == "cpu" and len(chunk_texts[0]) > _LONG
-            size = min(batch_size, _FEW) if few else batch_size
-            vectors_ND = self._vectors(chunk_texts, prompt, prompt_type, batch_size=size, **settings)
+            encode = self._long_vectors if few else self._vectors
+            vectors_ND = encode(chunk_texts, prompt, prompt_type, batch_size=batch_size, **settings)
             if store is None:
                 fresh.update(zip(chunk, vectors_ND, strict=True))
             else:
@@ -219,6 +219,22 @@ class CachedEncoder:
         if key not in self._stores:
             self._stores[key] = VectorStore(cache_dir() / "vectors" / key)
         return self._stores[key]
+
+    def _long_vectors(
+        self, texts: list[str], prompt: str, prompt_type: PromptType | None, *, batch_size: int, **settings: Any
+    ) -> np.ndarray:
+        """The same, few at a time and, as padding costs a CPU what text costs it, sorted by tokens."""
+        size = min(batch_size, _FEW)
+        task = {"task": prompt_type.value} if prompt_type else {}
+        features = self.embedder.preprocess(texts, prompt=prompt, **task)
+        tokens_N = features["attention_mask"].sum(-1).numpy() if "attention_mask" in features else np.zeros(len(texts))
+        order_N = np.argsort(-tokens_N, kind="stable")
+        parts = (order_N[start : start + size] for start in range(0, len(texts), size))
+        vectors_ND = np.concatenate([
+            self._vectors([texts[row] for row in rows], prompt, prompt_type, batch_size=size, **settings)
+            for rows in parts
+        ])  # fmt: skip
+        return vectors_ND[np.argsort(order_N)]
 
     def _vectors(self, texts: list[str], prompt: str, prompt_type: PromptType | None, **settings: Any) -> np.ndarray:
         encode = self.embedder.encode
