@@ -28,13 +28,15 @@ EXACT = "exact head"
 def permuted(head: LMHead) -> LMHead:
     """The head with its rows permuted: every token is asked for through the row of another one, drawn at random."""
     order_V = torch.randperm(len(head.weight), generator=torch.Generator().manual_seed(SEED))
-    return LMHead({"weight": head.weight[order_V], **({} if head.bias is None else {"bias": head.bias[order_V]})})
+    weights = {"weight": head.weight[order_V], **({} if head.bias is None else {"bias": head.bias[order_V]})}
+    return LMHead(weights, scale=head.scale, soft_cap=head.soft_cap)
 
 
 def gaussian(head: LMHead) -> LMHead:
     """A head of Gaussian numbers with the mean and standard deviation of the exact one's."""
     draws_VD = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(SEED))
-    return LMHead({"weight": draws_VD * head.weight.float().std() + head.weight.float().mean()})
+    weights = {"weight": draws_VD * head.weight.float().std() + head.weight.float().mean()}
+    return LMHead(weights, scale=head.scale, soft_cap=head.soft_cap)
 
 
 def head_of(model: str):

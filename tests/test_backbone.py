@@ -19,7 +19,18 @@ from selfembed.errors import InputError
 
 @pytest.mark.parametrize(
     ("family", "tied"),
-    [("llama", True), ("llama", False), ("gpt_neox", False), ("gpt2", True), ("opt", True), ("qwen2", False)],
+    [
+        ("llama", True),
+        ("llama", False),
+        ("gpt_neox", False),
+        ("gpt2", True),
+        ("opt", True),
+        ("qwen2", False),
+        ("gemma2", True),
+        ("cohere", True),
+        ("granite", False),
+        ("hyperclovax", False),
+    ],
 )
 def test_head_gives_the_models_own_logits(family, tied, tmp_path):
     backbone = load_backbone(save_tiny(family, tmp_path, tied=tied))

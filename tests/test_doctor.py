@@ -39,6 +39,13 @@ def test_every_family(family, tmp_path):
         assert finding(diagnosis, topic)[1], topic
 
 
+def test_logits_that_are_not_the_models_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("selfembed.backbone._logit_rule", lambda config: (1.0, None))
+    diagnosis = examine(save_tiny("cohere", tmp_path))
+    assert not diagnosis.usable
+    assert "cohere does more to its logits than we know" in diagnosis.verdict
+
+
 @pytest.mark.parametrize("family", ["gpt_neo", "stablelm"])
 def test_what_cannot_be_bidirectional_is_refused_before_training(family, tmp_path):
     raw = save_tiny(family, tmp_path / "raw")

@@ -38,7 +38,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "qwen3": {"head_dim": 8},
     "gemma": {"head_dim": 8},
-    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64},
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64, "final_logit_softcapping": 0.5},
     "gemma3": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64},
     "phi3": {},
     "olmo2": {},
@@ -71,6 +71,9 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "initializer_range": None,
     },
     "stablelm": {},
+    "cohere": {"logit_scale": 0.25},
+    "granite": {"logits_scaling": 4.0},
+    "hyperclovax": {"logits_scaling": 0.25},
     "gpt_neo": {
         "num_layers": 2,
         "num_heads": 4,

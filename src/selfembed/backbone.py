@@ -76,7 +76,8 @@ class Backbone:
 
     def head(self) -> LMHead:
         """The frozen decoder layer."""
-        return LMHead(self._head_weights())
+        scale, soft_cap = _logit_rule(self.config)
+        return LMHead(self._head_weights(), scale=scale, soft_cap=soft_cap)
 
     def _head_weights(self) -> dict[str, torch.Tensor]:
         names = ("embed_tokens.weight", "wte.weight", "embed_in.weight") if self.tied else ("lm_head", "embed_out")
@@ -99,12 +100,17 @@ class Backbone:
 class LMHead(nn.Module):
     """The backbone's frozen decoder layer *g*: ``logits_BV = W_lm embedding_BD`` (Text2Token Eq. 8).
 
-    Logits come out in float32. A bias is kept where the backbone has one; scaling or soft-capping that a family
-    applies to its logits is not part of it.
+    Logits come out in float32, and are the model's own: with a bias, a scale and a soft cap where the family has them.
+
+    Args:
+        weights: ``weight`` [V, D] and perhaps ``bias`` [V].
+        scale: of the logits.
+        soft_cap: c in ``c tanh(logits / c)``; None for none.
     """
 
-    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+    def __init__(self, weights: dict[str, torch.Tensor], *, scale: float = 1.0, soft_cap: float | None = None) -> None:
         super().__init__()
+        self.scale, self.soft_cap = scale, soft_cap
         self.dtype = torch.float32 if weights["weight"].numel() <= _FLOAT32_HEAD_ELEMENTS else weights["weight"].dtype
         for name in ("weight", "bias"):
             tensor = weights.get(name)
@@ -112,7 +118,23 @@ class LMHead(nn.Module):
 
     def forward(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         with torch.autocast(embedding_BD.device.type, enabled=False):
-            return nn.functional.linear(embedding_BD.to(self.dtype), self.weight, self.bias).float()
+            logits_BV = nn.functional.linear(embedding_BD.to(self.dtype), self.weight, self.bias).float()
+            if self.scale != 1:
+                logits_BV = self.scale * logits_BV
+            return logits_BV if self.soft_cap is None else self.soft_cap * torch.tanh(logits_BV / self.soft_cap)
+
+
+def _logit_rule(config: PretrainedConfig) -> tuple[float, float | None]:
+    """Scale and soft cap of a family's logits, which its configuration names in its own way."""
+    text = config.get_text_config()
+    family, scale = text.model_type, 1.0
+    if family.startswith("cohere"):
+        scale = text.logit_scale
+    elif family.startswith("granite"):
+        scale = 1 / text.logits_scaling
+    elif family == "hyperclovax":
+        scale = text.logits_scaling
+    return scale, getattr(text, "final_logit_softcapping", None)
 
 
 def load_backbone(

@@ -56,7 +56,8 @@ def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     diagnosis = Diagnosis(model=str(model))
     text_config = backbone.config.get_text_config()
-    against = why_not_bidirectional(backbone)  # first, so that one model is in memory at a time
+    off = head_error(backbone)  # first these two, so that one model is in memory at a time
+    against = why_not_bidirectional(backbone)
     embedder = build_causal(backbone, diagnosis)
     transformer = embedder.transformers_model
     parameters = sum(parameter.numel() for parameter in transformer.parameters())
@@ -69,7 +70,7 @@ def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
     examine_attention(transformer, against, diagnosis)
     examine_tokenizer(backbone, diagnosis)
     examine_prompt(backbone, embedder, diagnosis)
-    examine_head(backbone, embedder, diagnosis)
+    examine_head(backbone, embedder, off, diagnosis)
     examine_memory(backbone, parameters, diagnosis)
     return diagnosis
 
@@ -78,6 +79,20 @@ def build_causal(backbone: Backbone, diagnosis: Diagnosis) -> SentenceTransforme
     embedder = build_embedder(backbone, EmbedderConfig(), dtype=torch.float32, device="cpu")
     diagnosis.causal = True
     return embedder
+
+
+def head_error(backbone: Backbone) -> float | None:
+    """How far the probabilities of our decoder layer are from the model's own, at most; None where it has no layer."""
+    model = backbone.load()
+    ids_1T = torch.tensor([backend_tokenizer(backbone.tokenizer).encode(_TEXTS[-1]).ids])
+    with torch.no_grad():
+        hidden_1TD = model.base_model(ids_1T, use_cache=False).last_hidden_state
+        own_1TV = model(ids_1T, use_cache=False).logits.float().softmax(-1)
+        try:
+            ours_1TV = backbone.head()(hidden_1TD).softmax(-1)
+        except Exception:  # the reason is told when the layer is examined
+            return None
+    return float((ours_1TV - own_1TV).abs().max()) if ours_1TV.shape == own_1TV.shape else 1.0
 
 
 def why_not_bidirectional(backbone: Backbone) -> str | None:
@@ -141,7 +156,7 @@ def examine_prompt(backbone: Backbone, embedder: SentenceTransformer, diagnosis:
     )
 
 
-def examine_head(backbone: Backbone, embedder: SentenceTransformer, diagnosis: Diagnosis) -> None:
+def examine_head(backbone: Backbone, embedder: SentenceTransformer, off: float | None, diagnosis: Diagnosis) -> None:
     try:
         weight_VD = backbone.head().weight
     except Exception as error:
@@ -150,6 +165,13 @@ def examine_head(backbone: Backbone, embedder: SentenceTransformer, diagnosis: D
     tie = "tied to the input embeddings" if backbone.tied else "separate from the input embeddings"
     fits = weight_VD.shape[1] == embedder.get_embedding_dimension()
     diagnosis.add("decoder layer", f"{weight_VD.shape[0]:,} x {weight_VD.shape[1]}, {tie}", fits)
+    if off is not None and off > 1e-3:
+        diagnosis.add(
+            "decoder layer",
+            f"probabilities differ from the model's own by up to {off:.2g}: {backbone.config.model_type} does more to "
+            "its logits than we know; please report it",
+            False,
+        )
 
 
 def examine_memory(backbone: Backbone, parameters: int, diagnosis: Diagnosis) -> None:

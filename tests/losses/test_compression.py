@@ -20,7 +20,7 @@ TEXTS = [*SENTENCES[:3], SENTENCES[3] + " " + SENTENCES[4]]
 LABELS = torch.tensor([4, 0, 17, 2])
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "granite"])
 def folder(request, tmp_path_factory):
     return save_tiny(request.param, tmp_path_factory.mktemp("backbone"))
 
