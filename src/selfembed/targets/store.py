@@ -24,7 +24,7 @@ from selfembed.targets.token_target import TokenTargets
 
 TokenTarget = DataDriven | ModelDerived | BagOfTokens
 Stored = TypeVar("Stored", TokenTargets, TokenStatistics)
-_FORMAT = 1  # part of every key: raise it when what is computed changes
+_FORMAT = 2  # part of every key: raise it when what is computed changes
 
 
 @dataclass(frozen=True, kw_only=True)
