@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import f
+
 ROUNDING_POINTS = 1.6  # what rounding alone moved a score by, same seed (docs/log.md): less decides nothing
 RELATIVE = 0.1  # of a measure: with one seed a smaller difference decides nothing. A convention, not a measurement.
 
@@ -76,6 +78,21 @@ def larger(where: str, first: tuple[str, Sequence[float]], second: tuple[str, Se
         return Finding(holds=None, words=f"{where}, {name} and {other} {numbers} differ by no more than {reason}")
     relation = "above" if means[0] > means[1] else "below"
     return Finding(holds=means[0] > means[1], words=f"{where}, {name} is {relation} {other} {numbers}")
+
+
+def steadier(where: str, first: tuple[str, Sequence[float]], second: tuple[str, Sequence[float]]) -> Finding:
+    """Whether the first varies less over seeds: the ratio of variances against Fisher's F, two-sided, at 95%."""
+    (name, ours), (other, theirs) = first, second
+    if min(len(ours), len(theirs)) < 2:
+        return Finding(holds=None, words=f"{where}, which of {name} and {other} is steadier takes several seeds")
+    sds = statistics.stdev(ours), statistics.stdev(theirs)
+    low, high = f.ppf([0.025, 0.975], len(theirs) - 1, len(ours) - 1)
+    numbers = f"(standard deviations {sds[0]:.1f} and {sds[1]:.1f})"
+    if low * sds[0] ** 2 <= sds[1] ** 2 <= high * sds[0] ** 2:
+        words = f"{where}, {len(ours)} seeds do not tell which of {name} and {other} is steadier {numbers}"
+        return Finding(holds=None, words=words)
+    relation = "steadier" if sds[0] < sds[1] else "less steady"
+    return Finding(holds=sds[0] < sds[1], words=f"{where}, {name} is {relation} than {other} {numbers}")
 
 
 def level(where: str, groups: dict[str, Sequence[float]]) -> Finding:

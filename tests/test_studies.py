@@ -86,6 +86,21 @@ def test_margin_is_that_of_a_difference_of_two_runs():
     assert findings.margin(*groups)[0] == pytest.approx((18 + 8) ** 0.5)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "holds"),
+    [
+        ([60.0, 61.0, 59.0], [50.0, 56.0, 44.0], None),  # variances 1 and 36, F(2, 2) at 97.5% is 39
+        ([60.0, 61.0, 59.0], [50.0, 57.0, 43.0], True),
+        ([50.0, 57.0, 43.0], [60.0, 61.0, 59.0], False),
+        ([60.0], [50.0, 57.0, 43.0], None),
+    ],
+)
+def test_steadier(first, second, holds):
+    found = findings.steadier("here", ("one", first), ("two", second))
+    assert found.holds is holds
+    assert ("several seeds" in found.words) == (len(first) == 1)
+
+
 def test_level():
     assert findings.level("here", {"a": [50.0], "b": [51.0], "c": [50.5]}).holds is True
     found = findings.level("here", {"a": [50.0], "b": [53.0], "c": [51.0]})
