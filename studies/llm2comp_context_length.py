@@ -209,7 +209,7 @@ def picture(results: dict[str, Any], file: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.set_xlabel("tokens of the context")
         axis.set_ylabel("KL from the decoder on the context, nats")
-        figure.legend(title="read in its place", frameon=False, loc="outside right upper")
+        figure.legend(title="read in its place", frameon=False, loc="outside right center")
         axis.spines[["top", "right"]].set_visible(False)
         figure.suptitle(f"{results['title']}, preset {results['settings']['preset']}", fontsize=9)
         figure.savefig(file, format="svg", metadata={"Date": None})
