@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from runs import short_train
-from tiny import FAMILIES, save_tiny, tiny_tokenizer
+from tiny import FAMILIES, save_tiny, tiny_model, tiny_tokenizer
 
 from selfembed.backbone import Backbone
 from selfembed.doctor import Diagnosis, examine
@@ -44,6 +44,13 @@ def test_logits_that_are_not_the_models_are_told(tmp_path, monkeypatch):
     diagnosis = examine(save_tiny("cohere", tmp_path))
     assert not diagnosis.usable
     assert "cohere does more to its logits than we know" in diagnosis.verdict
+
+
+def test_a_large_head_in_low_precision_is_the_models(tmp_path, monkeypatch):
+    monkeypatch.setattr("selfembed.backbone._FLOAT32_HEAD_ELEMENTS", 1)
+    save_tiny("gemma2", tmp_path)
+    tiny_model("gemma2").bfloat16().save_pretrained(tmp_path)
+    assert examine(tmp_path).usable
 
 
 @pytest.mark.parametrize("family", ["gpt_neo", "stablelm"])
