@@ -27,10 +27,10 @@ import torch
 from mteb.abstasks import AbsTask
 from sentence_transformers import SentenceTransformer
 
-from selfembed.evaluate.own_data import self_retrieval_task
-from selfembed.evaluate.scores import evaluate
-from selfembed.evaluate.tasks import choose_tasks
-from selfembed.provenance import environment
+from selfembed.evaluation.own_data import self_retrieval_task
+from selfembed.evaluation.scores import evaluate
+from selfembed.evaluation.tasks import choose_tasks
+from selfembed.ground.provenance import environment
 
 LIMIT = 0.8
 CLOSE = 0.005  # in percent: four digits of a score

@@ -19,8 +19,8 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
+from selfembed.ground.provenance import environment, peak_memory_gib
 from selfembed.losses.contrastive import TwoViews, set_attention_dropout, two_views_loss
-from selfembed.provenance import environment, peak_memory_gib
 
 LIMIT = 1.2
 VOCABULARY = 1_000

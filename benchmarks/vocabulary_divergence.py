@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
-from selfembed.backbone import LMHead
+from selfembed.ground.provenance import environment, peak_memory_gib
 from selfembed.losses.divergence import chunked_kl
-from selfembed.provenance import environment, peak_memory_gib
+from selfembed.model.backbone import LMHead
 
 LIMITS = {"peak_gib": 1 / 3, "seconds": 1.15}
 

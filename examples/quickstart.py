@@ -16,12 +16,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 
 from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train
-from selfembed.backbone import best_dtype
-from selfembed.cli import Bars, aligned_table, leave_report, quiet_libraries
-from selfembed.provenance import Progress, environment, peak_memory_gib, write_json
-from selfembed.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
+from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
+from selfembed.explanation.report import REPORT
+from selfembed.ground.provenance import Progress, environment, peak_memory_gib, write_json
+from selfembed.model.backbone import best_dtype
 from selfembed.recipes import find_recipe
-from selfembed.report import REPORT
+from selfembed.terminal.main import Bars, aligned_table, leave_report, quiet_libraries
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after

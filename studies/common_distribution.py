@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from selfembed.backbone import EMBEDDED, best_dtype, load_backbone
-from selfembed.corpus import Corpus
-from selfembed.embedder import EmbedderConfig, build_embedder
-from selfembed.provenance import environment, write_json
+from selfembed.data.corpus import Corpus
+from selfembed.ground.provenance import environment, write_json
+from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
+from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.targets.cache import choose_texts
 from selfembed.targets.model_derived import CommonDistribution, ModelDerived, raw_log_probabilities
-from selfembed.targets.store import choose_texts
 
 OPTIONS = {
     "div, tau 1e-4": ModelDerived(),

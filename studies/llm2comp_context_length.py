@@ -33,11 +33,11 @@ from text2token_domains import read_articles
 from torch import Tensor
 from variants import Study, Variant, command_line, run_quietly
 
-from selfembed.evaluate.bootstrap import percentile_interval
+from selfembed.evaluation.bootstrap import percentile_interval
 from selfembed.losses.compression import CompressionLoss
 from selfembed.losses.divergence import chunked_kl
-from selfembed.mode import decoder_of
-from selfembed.plan import Plan
+from selfembed.model.modes import decoder_of
+from selfembed.training.plan import Plan
 
 FINDING = (
     "a fixed number of memory tokens loses a larger share of what a context tells, the longer the context is (ours to "

@@ -21,9 +21,9 @@ from llm2comp_pretext import variants as pretext_variants
 from sentence_transformers import SentenceTransformer
 from variants import Study, Variant, command_line, held_out, run_quietly
 
-from selfembed.explain.memory_tokens import COPIES, correlate_memory, memory_tokens_of, read_memory
-from selfembed.explain.spectrum import measure_spectrum
-from selfembed.plan import Plan
+from selfembed.explanation.memory_tokens import COPIES, correlate_memory, memory_tokens_of, read_memory
+from selfembed.explanation.spectrum import measure_spectrum
+from selfembed.training.plan import Plan
 
 FINDING = (
     "distillation (CTKD) spreads its embeddings over more directions than the continuation's likelihood (CT-NLL) and "

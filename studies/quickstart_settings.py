@@ -19,15 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import quickstart
 from transformers import set_seed
 
-from selfembed.attention import require_attention
-from selfembed.cli import quiet_libraries
-from selfembed.corpus import Corpus
-from selfembed.embedder import build_embedder
+from selfembed.data.corpus import Corpus
+from selfembed.data.python_docs import docstring_pairs, python_docs, split_pairs
 from selfembed.errors import InputError
-from selfembed.plan import make_plan
-from selfembed.provenance import environment, write_json
-from selfembed.python_docs import docstring_pairs, python_docs, split_pairs
-from selfembed.training import add_trainable_adapter, load_adapter, run_stage
+from selfembed.ground.provenance import environment, write_json
+from selfembed.model.attention import require_attention
+from selfembed.model.embedder import build_embedder
+from selfembed.terminal.main import quiet_libraries
+from selfembed.training.plan import make_plan
+from selfembed.training.run import add_trainable_adapter, load_adapter, run_stage
 
 SPLIT = 1  # the quickstart shows split 0
 COMMON = {"batch_size": 32, "micro_batch_size": 8, "max_length": 80, "variants": "merge", "common": "online"}

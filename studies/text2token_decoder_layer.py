@@ -14,8 +14,8 @@ import torch
 from findings import better, verdict
 from variants import Study, Variant, command_line, run_quietly
 
-from selfembed.backbone import LMHead, load_backbone
 from selfembed.errors import InputError
+from selfembed.model.backbone import LMHead, load_backbone
 
 FINDING = (
     "embeddings align with key tokens through the backbone's own decoder layer, which is frozen in the loss (Eq. 8); "

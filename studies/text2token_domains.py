@@ -28,7 +28,7 @@ from evaluation import (
 from findings import better, verdict
 from variants import PRESETS, Study, Variant, command_line, run_quietly
 
-from selfembed.corpus import Corpus
+from selfembed.data.corpus import Corpus
 
 FINDING = (
     "training on a domain's own text serves that domain best (ours to ask: the paper trains on Wikipedia only and "

@@ -27,14 +27,14 @@ from findings import picture, spread, table, values
 from sentence_transformers import SentenceTransformer
 from transformers.utils.logging import disable_progress_bar
 
-from selfembed.backbone import EMBEDDED, LMHead
-from selfembed.corpus import Corpus
-from selfembed.embedder import fitting_length
+from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
-from selfembed.plan import Plan, make_plan
-from selfembed.provenance import content_hash, environment, peak_memory_gib, write_json
+from selfembed.ground.provenance import content_hash, environment, peak_memory_gib, write_json
+from selfembed.model.backbone import EMBEDDED, LMHead
+from selfembed.model.embedder import fitting_length
 from selfembed.recipes import choose_stages, find_recipe, override
-from selfembed.training import load_adapter, run_stage, trainable_embedder
+from selfembed.training.plan import Plan, make_plan
+from selfembed.training.run import load_adapter, run_stage, trainable_embedder
 
 Settings = dict[str, Any]
 

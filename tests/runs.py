@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES
 
-from selfembed.backbone import Backbone, Lora, load_backbone, lora_config
-from selfembed.embedder import EmbedderConfig, build_embedder
-from selfembed.training import train
+from selfembed.model.backbone import Backbone, Lora, load_backbone, lora_config
+from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.training.run import train
 
 PROMPT = 'a "{text}" b "'
 SETTINGS: dict[str, Any] = {

@@ -13,10 +13,10 @@ from runs import short_train
 from tiny import SENTENCES, save_tiny
 
 from selfembed import Corpus
-from selfembed.evaluate.compare import compare_scores
-from selfembed.evaluate.items import SPEARMAN, ranked_items
-from selfembed.evaluate.scores import Scores, TaskScore
-from selfembed.report import build_report
+from selfembed.evaluation.compare import compare_scores
+from selfembed.evaluation.items import SPEARMAN, ranked_items
+from selfembed.evaluation.scores import Scores, TaskScore
+from selfembed.explanation.report import build_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

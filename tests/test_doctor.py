@@ -6,9 +6,9 @@ import pytest
 from runs import short_train
 from tiny import FAMILIES, save_tiny, tiny_model, tiny_tokenizer
 
-from selfembed.backbone import Backbone
 from selfembed.doctor import Diagnosis, examine
 from selfembed.errors import InputError
+from selfembed.model.backbone import Backbone
 
 
 def finding(diagnosis: Diagnosis, topic: str) -> tuple[str, bool]:
@@ -40,14 +40,14 @@ def test_every_family(family, tmp_path):
 
 
 def test_logits_that_are_not_the_models_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("selfembed.backbone._logit_rule", lambda config: (1.0, None))
+    monkeypatch.setattr("selfembed.model.backbone._logit_rule", lambda config: (1.0, None))
     diagnosis = examine(save_tiny("cohere", tmp_path))
     assert not diagnosis.usable
     assert "cohere does more to its logits than we know" in diagnosis.verdict
 
 
 def test_a_large_head_in_low_precision_is_the_models(tmp_path, monkeypatch):
-    monkeypatch.setattr("selfembed.backbone._FLOAT32_HEAD_ELEMENTS", 1)
+    monkeypatch.setattr("selfembed.model.backbone._FLOAT32_HEAD_ELEMENTS", 1)
     save_tiny("gemma2", tmp_path)
     tiny_model("gemma2").bfloat16().save_pretrained(tmp_path)
     assert examine(tmp_path).usable

@@ -15,19 +15,16 @@ import selfembed
 SOURCE = Path(selfembed.__file__).parent
 # From the ground up; a room imports from lower floors only, never from its own floor's other rooms.
 FLOORS = (
-    {"errors", "dropout", "page"},
-    {"provenance"},
-    {"python_docs", "attention", "prompt", "pooling", "examples"},
-    {"corpus", "mode"},
-    {"backbone", "memory"},
-    {"embedder", "targets"},
+    {"errors"},
+    {"ground"},
+    {"data", "model"},
+    {"targets"},
     {"losses"},
     {"recipes"},
-    {"plan"},
-    {"export", "supervised"},
-    {"training", "explain", "preview", "doctor", "evaluate"},
-    {"report"},
-    {"cli"},
+    {"training"},
+    {"doctor", "evaluation"},
+    {"explanation"},
+    {"terminal"},
     {"__main__"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -78,10 +75,11 @@ def test_rooms_import_from_lower_floors_only(name):
 
 
 def test_the_parser_of_this_test_sees_imports():
-    assert {"backbone", "corpus", "targets.data_driven", "targets.model_derived"} <= at_module_level(
-        TREES["targets.store"]
+    assert {"model.backbone", "data.corpus", "targets.data_driven", "targets.model_derived"} <= at_module_level(
+        TREES["targets.cache"]
     )
-    assert "training" in imports(TREES["cli"]) and "training" not in at_module_level(TREES["cli"])
+    terminal = TREES["terminal.main"]
+    assert "training.run" in imports(terminal) and "training.run" not in at_module_level(terminal)
 
 
 def test_no_cycles():
@@ -98,8 +96,8 @@ def printing_lines(tree: ast.AST) -> list[int]:
 
 
 def test_only_the_command_line_prints():
-    assert printing_lines(TREES["cli"])
-    trees = {name: tree for name, tree in TREES.items() if name != "cli"}
+    assert printing_lines(TREES["terminal.main"])
+    trees = {name: tree for name, tree in TREES.items() if not name.startswith("terminal.")}
     trees["__init__"] = ast.parse(FILES["__init__"].read_text())
     assert {name: lines for name, tree in trees.items() if (lines := printing_lines(tree))} == {}
 
@@ -114,5 +112,5 @@ def test_public_names_are_there():
 
 
 def test_train_is_the_function_whatever_was_imported_first():
-    code = "import selfembed.training; from selfembed import train; raise SystemExit(not hasattr(train, '__code__'))"
+    code = "import selfembed.training.run; from selfembed import train; exit(not hasattr(train, '__code__'))"
     assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0

@@ -33,11 +33,11 @@ import text2token_wiki  # noqa: E402
 import variants as studies  # noqa: E402
 from evaluation import Task, retrieval_ndcg  # noqa: E402
 
-from selfembed.backbone import LMHead  # noqa: E402
-from selfembed.corpus import Corpus  # noqa: E402
+from selfembed.data.corpus import Corpus  # noqa: E402
 from selfembed.errors import InputError  # noqa: E402
-from selfembed.explain.memory_tokens import read_memory  # noqa: E402
+from selfembed.explanation.memory_tokens import read_memory  # noqa: E402
 from selfembed.losses.compression import CompressionLoss  # noqa: E402
+from selfembed.model.backbone import LMHead  # noqa: E402
 from selfembed.recipes import find_recipe, override  # noqa: E402
 
 

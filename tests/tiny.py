@@ -210,7 +210,7 @@ def tiny_model(
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config).eval()
     if bidirectional:
-        from selfembed.attention import set_attention
+        from selfembed.model.attention import set_attention
 
         set_attention(model, "bidirectional")
     return model

@@ -6,28 +6,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfembed.backbone import load_backbone
-    from selfembed.corpus import Corpus
+    from selfembed.data.corpus import Corpus
     from selfembed.doctor import examine
-    from selfembed.embedder import EmbedderConfig, build_embedder
     from selfembed.errors import InputError
-    from selfembed.explain.aligned_tokens import aligned_tokens
+    from selfembed.explanation.aligned_tokens import aligned_tokens
     from selfembed.losses.token_target import TokenTargetLoss
+    from selfembed.model.backbone import load_backbone
+    from selfembed.model.embedder import EmbedderConfig, build_embedder
     from selfembed.recipes import Recipe, Stage
-    from selfembed.training import train
+    from selfembed.training.run import train
 
 _HOMES = {
-    "Corpus": "corpus",
-    "EmbedderConfig": "embedder",
+    "Corpus": "data.corpus",
+    "EmbedderConfig": "model.embedder",
     "InputError": "errors",
     "Recipe": "recipes",
     "Stage": "recipes",
     "TokenTargetLoss": "losses.token_target",
-    "aligned_tokens": "explain.aligned_tokens",
-    "build_embedder": "embedder",
+    "aligned_tokens": "explanation.aligned_tokens",
+    "build_embedder": "model.embedder",
     "examine": "doctor",
-    "load_backbone": "backbone",
-    "train": "training",
+    "load_backbone": "model.backbone",
+    "train": "training.run",
 }
 
 __all__ = [
@@ -50,5 +50,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"selfembed.{_HOMES[name]}"), name)
-    globals()[name] = value  # a sub-module of the same name (train) must not win over the function
+    globals()[name] = value
     return value

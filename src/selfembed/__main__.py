@@ -1,5 +1,5 @@
 """``python -m selfembed``."""
 
-from selfembed.cli import main
+from selfembed.terminal.main import main
 
 raise SystemExit(main())

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from selfembed.errors import InputError
 from selfembed.losses.compression import Compression, CompressionLoss
-from selfembed.memory import memory_embedding
-from selfembed.mode import checkpointing_kwargs
+from selfembed.model.memory_tokens import memory_embedding
+from selfembed.model.modes import checkpointing_kwargs
 
 K = 3
 BOUNDS = {"min_context": 2, "min_continuation": 2}

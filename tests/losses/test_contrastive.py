@@ -9,8 +9,6 @@ from runs import PROMPT, add_random_adapter, assert_gradient_close, plain_embedd
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from tiny import SENTENCES, save_tiny
 
-from selfembed.backbone import load_backbone
-from selfembed.embedder import EmbedderConfig, build_embedder
 from selfembed.errors import InputError
 from selfembed.losses.contrastive import (
     Supervised,
@@ -20,6 +18,8 @@ from selfembed.losses.contrastive import (
     supervised_loss,
     two_views_loss,
 )
+from selfembed.model.backbone import load_backbone
+from selfembed.model.embedder import EmbedderConfig, build_embedder
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])

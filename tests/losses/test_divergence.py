@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy, kl_div
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from selfembed.backbone import LMHead
 from selfembed.errors import InputError
 from selfembed.losses.divergence import chunked_cross_entropy, chunked_kl, chunked_sparse_kl, chunks
+from selfembed.model.backbone import LMHead
 
 LINEAR, BIAS, SOFTCAP = "linear", "bias", "softcap"
 

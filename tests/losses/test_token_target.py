@@ -9,12 +9,12 @@ from runs import add_random_adapter, plain_embedder
 from tiny import SENTENCES, VOCAB_SIZE
 from torch.nn.functional import kl_div
 
-from selfembed.backbone import raw_backbone
 from selfembed.errors import InputError
 from selfembed.losses import divergence
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
+from selfembed.model.backbone import raw_backbone
 from selfembed.targets.model_derived import CommonDistribution, ModelDerived
-from selfembed.targets.token_target import TokenTargets
+from selfembed.targets.token_targets import TokenTargets
 
 
 def features_of(embedder, texts) -> list[dict[str, torch.Tensor]]:

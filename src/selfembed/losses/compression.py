@@ -22,8 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 from selfembed.errors import InputError
 from selfembed.losses.divergence import chunked_cross_entropy, chunked_kl
 from selfembed.losses.token_target import finite
-from selfembed.memory import decoder_inputs, memory_embedding, memory_states
-from selfembed.mode import decoder_states
+from selfembed.model.memory_tokens import decoder_inputs, memory_embedding, memory_states
+from selfembed.model.modes import decoder_states
 
 LLM2COMP = """\
 @article{llm2comp,

@@ -15,7 +15,7 @@ from sentence_transformers.util import batch_to_device, cos_sim
 from torch import Tensor, nn
 
 from selfembed.errors import InputError
-from selfembed.mode import decoder_of
+from selfembed.model.modes import decoder_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class Supervised:
 
     @property
     def pools(self) -> dict[str, Any]:
-        """What :func:`selfembed.examples.pools` is to make: negatives to be mined anew have something to replace."""
+        """What :func:`selfembed.data.pairs.pools` is to make: negatives to be mined anew have something to replace."""
         return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
 
 

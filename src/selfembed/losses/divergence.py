@@ -40,7 +40,7 @@ def chunked_kl(
     Args:
         student_hidden_TD: any float type; its gradient has the same.
         teacher_hidden_TD: the teacher's, row by row.
-        head: the frozen decoder layer, see :class:`selfembed.backbone.LMHead`.
+        head: the frozen decoder layer, see :class:`selfembed.model.backbone.LMHead`.
         chunk_rows: rows per chunk; None: see :func:`chunks`.
 
     Returns:

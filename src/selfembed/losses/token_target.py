@@ -11,11 +11,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from selfembed.backbone import raw_backbone
 from selfembed.errors import InputError
 from selfembed.losses.divergence import chunked_sparse_kl, chunks
+from selfembed.model.backbone import raw_backbone
 from selfembed.targets.model_derived import CommonDistribution, ModelDerived
-from selfembed.targets.token_target import TokenTargets
+from selfembed.targets.token_targets import TokenTargets
 
 TEXT2TOKEN = """\
 @article{text2token,
@@ -33,7 +33,7 @@ class TokenTargetLoss(nn.Module):
 
     Args:
         model: the SentenceTransformer to train.
-        head: the backbone's frozen decoder layer, see :meth:`selfembed.backbone.Backbone.head`.
+        head: the backbone's frozen decoder layer, see :meth:`selfembed.model.backbone.Backbone.head`.
         targets: one per training text.
 
     References:

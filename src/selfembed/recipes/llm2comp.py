@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from selfembed.backbone import Lora
-from selfembed.embedder import EmbedderConfig
 from selfembed.losses.compression import Compression
 from selfembed.losses.contrastive import Supervised, TwoViews
+from selfembed.model.backbone import Lora
+from selfembed.model.embedder import EmbedderConfig
 from selfembed.recipes.stage import Recipe, Stage
 
 # All linear layers but the key projection.

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from selfembed.backbone import Lora
-from selfembed.embedder import EmbedderConfig
 from selfembed.errors import InputError
 from selfembed.losses.compression import LLM2COMP, Compression
 from selfembed.losses.contrastive import Supervised, TwoViews
 from selfembed.losses.token_target import TEXT2TOKEN
-from selfembed.targets.store import TokenTarget
+from selfembed.model.backbone import Lora
+from selfembed.model.embedder import EmbedderConfig
+from selfembed.targets.cache import TokenTarget
 
 Objective = TokenTarget | Compression | TwoViews | Supervised
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selfembed.targets.data_driven import BareTokenizer, Progress, batches
-from selfembed.targets.token_target import TokenTargets
+from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 
 from selfembed.errors import InputError
 from selfembed.targets.tagger import UNIVERSAL_TAGS, Span, Tagger
-from selfembed.targets.token_target import TokenTargets
+from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

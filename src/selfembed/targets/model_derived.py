@@ -16,10 +16,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from selfembed.backbone import raw_backbone
 from selfembed.errors import InputError
-from selfembed.provenance import Progress, silent
-from selfembed.targets.token_target import TokenTargets
+from selfembed.ground.provenance import Progress, silent
+from selfembed.model.backbone import raw_backbone
+from selfembed.targets.token_targets import TokenTargets
 
 _CHUNK = 256  # texts between two progress reports
 

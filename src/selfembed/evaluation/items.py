@@ -1,0 +1,306 @@
+"""Per-item results of a task, from which its score can be computed again on any resample of the items.
+
+mteb saves a task's predictions; what is kept here is the little that the main score needs of them.
+
+Shapes: N items, K ways of scoring (mteb's ``max_ap`` takes the best of several).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytrec_eval
+from mteb.abstasks import (
+    AbsTask,
+    AbsTaskClassification,
+    AbsTaskClustering,
+    AbsTaskMultilabelClassification,
+    AbsTaskPairClassification,
+    AbsTaskRegression,
+    AbsTaskRetrieval,
+    AbsTaskSTS,
+)
+from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
+from mteb.abstasks.text.summarization import AbsTaskSummarization
+from scipy.stats import spearmanr
+
+from selfembed.ground.provenance import content_hash
+
+MEAN, SPEARMAN, PRECISION = "mean", "spearman", "average precision"
+DRAWS = "draws"  # the unit that is no item: the same texts, drawn again
+
+_CLOSE = 1e-4  # mteb rounds some scores to five digits
+_MAX_AP = ("similarity_scores", "cosine_scores", "manhattan_distances", "euclidean_distances", "dot_scores")
+_RANKED = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Items:
+    """The results of one split and language, item by item.
+
+    Attributes:
+        part: split and language.
+        unit: what an item is: ``pairs``, ``texts``, ``queries``, ``sets``, or ``draws``, which are of the same texts.
+        key: content hash of what the items are (labels, identifiers); only items of one key can be paired.
+        statistic: how the score comes from the values: their ``mean``; ``spearman``, their rank correlation with gold;
+            ``average precision`` of their order, for gold 0 and 1, the best of K.
+        values_KN: in float32; dense ranks unless the statistic is the mean, since nothing else counts.
+        gold_N: dense ranks or 0 and 1; None for the mean.
+    """
+
+    part: str
+    unit: str
+    key: str
+    statistic: str
+    values_KN: np.ndarray
+    gold_N: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.values_KN.shape[1]
+
+    @property
+    def score(self) -> float:
+        """The statistic over all items."""
+        return statistic_of(self)(np.ones(len(self)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; arrays as base64 of little-endian float32, K x N."""
+        return {
+            "part": self.part,
+            "unit": self.unit,
+            "key": self.key,
+            "statistic": self.statistic,
+            "ways": len(self.values_KN),
+            "values": _encoded(self.values_KN),
+            "gold": None if self.gold_N is None else _encoded(self.gold_N),
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Items:
+        """Back from `to_dict`.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is not what `to_dict` gives.
+        """
+        about = {name: str(record[name]) for name in ("part", "unit", "key", "statistic")}
+        values_KN = _decoded(record["values"]).reshape(int(record["ways"]), -1)
+        gold_N = None if record["gold"] is None else _decoded(record["gold"])
+        if about["statistic"] not in (MEAN, SPEARMAN, PRECISION) or not values_KN.size:
+            raise ValueError("unknown per-item results")
+        if (gold_N is None) != (about["statistic"] == MEAN):
+            raise ValueError("per-item results without what they are compared with")
+        if gold_N is not None and gold_N.shape != values_KN.shape[1:]:
+            raise ValueError("per-item results that do not fit what they are compared with")
+        return cls(values_KN=values_KN, gold_N=gold_N, **about)
+
+
+def mean_items(part: str, unit: str, values: Sequence[float], identity: Any) -> Items:
+    """Items whose mean is the score."""
+    values_KN = np.asarray([values], dtype=np.float32)
+    return Items(part=part, unit=unit, key=content_hash(unit, identity), statistic=MEAN, values_KN=values_KN)
+
+
+def ranked_items(part: str, statistic: str, values: Sequence[Sequence[float]], gold: Sequence[float]) -> Items:
+    """Pairs whose order by K values, high first, is compared with gold."""
+    rows = {row.tobytes(): row for row in map(_dense_ranks, values)}  # ways of one order count once
+    gold_N = _dense_ranks(gold) if statistic == SPEARMAN else np.asarray(gold, dtype=np.float32)
+    if statistic == PRECISION and not set(gold_N.tolist()) <= {0.0, 1.0}:
+        raise ValueError("labels other than 0 and 1")
+    key = content_hash(statistic, [float(value) for value in gold])
+    values_KN = np.stack(list(rows.values()))
+    return Items(part=part, unit="pairs", key=key, statistic=statistic, values_KN=values_KN, gold_N=gold_N)
+
+
+def statistic_of(items: Items) -> Callable[[np.ndarray], float]:
+    """A function from ``counts_N``, how often each item is in a resample, to the score of that resample.
+
+    It is NaN where the resample has none: one rank only, or no positive pair.
+    """
+    values_KN = items.values_KN.astype(np.float64)
+    if items.statistic == MEAN:
+        return lambda counts_N: float(counts_N @ values_KN[0] / counts_N.sum())
+    gold_N = items.gold_N
+    if items.statistic == SPEARMAN:
+        classes = [np.unique(row_N, return_inverse=True)[1] for row_N in (gold_N, values_KN[0])]
+        return lambda counts_N: _spearman(*classes, counts_N)
+    ways = []
+    for row_N in values_KN:
+        order_N = np.argsort(-row_N, kind="stable")
+        # the last place of each run of equal values
+        ends = np.flatnonzero(np.append(np.diff(row_N[order_N]) != 0, True))
+        ways.append((order_N, gold_N[order_N].astype(np.float64), ends))
+    return lambda counts_N: max(_average_precision(*way, counts_N) for way in ways)
+
+
+def _spearman(first_N: np.ndarray, second_N: np.ndarray, counts_N: np.ndarray) -> float:
+    """Pearson's correlation of mid-ranks, the ranks being those of the resample."""
+    total = counts_N.sum()
+    centred = []
+    for class_N in (first_N, second_N):
+        size = np.bincount(class_N, weights=counts_N)
+        centred.append((np.cumsum(size) - (size + total) / 2)[class_N])  # mid-rank less its mean
+    x_N, y_N = centred
+    weighted_N = counts_N * x_N
+    spread = np.sqrt((weighted_N @ x_N) * ((counts_N * y_N) @ y_N))
+    return float(weighted_N @ y_N / spread) if spread > 0 else float("nan")
+
+
+def _average_precision(order_N: np.ndarray, gold_N: np.ndarray, ends: np.ndarray, counts_N: np.ndarray) -> float:
+    """As scikit-learn's, of a resample."""
+    weight_N = counts_N[order_N]
+    found = np.cumsum(weight_N * gold_N)[ends]
+    seen = np.cumsum(weight_N)[ends]
+    if not found[-1]:
+        return float("nan")
+    precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
+    return float(np.diff(found, prepend=0) @ precision / found[-1])
+
+
+def task_items(task: AbsTask, scores: dict[str, list[dict[str, Any]]], folder: Path) -> tuple[Items, ...] | str:
+    """The items of every split and language of a task; or why there are none.
+
+    Args:
+        task: evaluated, its data still loaded.
+        scores: of mteb's `TaskResult`.
+        folder: where mteb has left its predictions.
+    """
+    file = folder / task.prediction_file_name
+    predictions = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = []
+    for split, rows in scores.items():
+        for row in rows:
+            subset = row["hf_subset"]
+            part = split if subset == "default" else f"{split}, {subset}"
+            predicted = predictions.get(subset, {}).get(split)
+            try:
+                items = _part_items(task, part, split, row, predicted)
+            except (KeyError, ValueError, TypeError, IndexError) as error:
+                return f"its per-item results are not as expected ({type(error).__name__}: {error})"[:200]
+            if items is None:
+                return f"mteb gives no per-item results of {task.metadata.main_score} for {task.metadata.type}"
+            # what does not give the task's own score must not give its interval
+            if not abs(items.score - row["main_score"]) <= _CLOSE:
+                return f"its per-item results give {items.score:.4f}, not its score of {row['main_score']:.4f}"
+            found.append(items)
+    return tuple(found)
+
+
+def _part_items(task: AbsTask, part: str, split: str, row: dict[str, Any], predicted: Any) -> Items | None:
+    """The items of one split and language; None where mteb has none for the task's metric."""
+    metric = task.metadata.main_score
+    if isinstance(task, AbsTaskClustering | AbsTaskClusteringLegacy):
+        if metric != "v_measure":
+            return None
+        levels = row["v_measures"]
+        values = [value for level in levels.values() for value in level] if isinstance(levels, dict) else levels
+        unit = DRAWS if isinstance(task, AbsTaskClustering) else "sets"
+        return mean_items(part, unit, values, [task.seed, len(values)])
+    if predicted is None:
+        return None
+    if isinstance(task, AbsTaskSTS):
+        kind, _, correlation = metric.rpartition("_")
+        name = {"": "similarity_scores", "cosine": "cosine_scores"}.get(kind, f"{kind}_distances")
+        if correlation != "spearman":
+            return None
+        return ranked_items(part, SPEARMAN, [predicted[name]], _column(task, split, row, "score"))
+    if isinstance(task, AbsTaskPairClassification):
+        kind, _, measure = metric.rpartition("_")
+        if measure != "ap":
+            return None
+        names = _MAX_AP if kind == "max" else [name for name in _MAX_AP if name.startswith(f"{kind}_")]
+        ways = [-np.asarray(predicted[n]) if n.endswith("distances") else predicted[n] for n in names]
+        labels = _column(task, split, row, task.label_column_name)
+        return ranked_items(part, PRECISION, ways, labels[0] if isinstance(labels[0], list) else labels)
+    if isinstance(task, AbsTaskRetrieval):
+        return _retrieval_items(task, part, split, row, predicted)
+    if isinstance(task, AbsTaskSummarization):
+        if metric != "cosine_spearman":
+            return None
+        human = predicted["human_scores"]
+        values = [spearmanr(a, b).statistic for a, b in zip(human, predicted["cosine_scores"], strict=True)]
+        return mean_items(part, "summarised texts", values, human)
+    if isinstance(task, AbsTaskClassification):
+        plain = not isinstance(task, AbsTaskMultilabelClassification | AbsTaskRegression)
+        if plain and metric == "accuracy" and not task.is_cross_validation:
+            gold = _column(task, split, row, task.label_column_name)
+            right_EN = np.stack([np.asarray(guess) == np.asarray(gold) for guess in predicted])
+            return mean_items(part, "texts", right_EN.mean(0), gold)
+        values = [scores[metric] for scores in row["scores_per_experiment"]]
+        return mean_items(part, DRAWS, values, [task.seed, len(values)])
+    return None
+
+
+def _retrieval_items(
+    task: AbsTaskRetrieval, part: str, split: str, row: dict[str, Any], predicted: dict[str, dict[str, float]]
+) -> Items | None:
+    """Per query, as `mteb.AbsTaskRetrieval` scores them."""
+    relevant = _data(task, split, row)["relevant_docs"]
+    results = predicted
+    if task.ignore_identical_ids:
+        results = {query: {d: s for d, s in found.items() if d != query} for query, found in results.items()}
+    if task.skip_first_result:
+        results = {
+            query: dict(sorted(found.items(), key=lambda pair: pair[1], reverse=True)[1:])
+            for query, found in results.items()
+        }
+    metric = task.metadata.main_score
+    if metric.startswith("max_over_subqueries_"):
+        metric = metric.removeprefix("max_over_subqueries_")
+        results, relevant = _merged(results, relevant)
+    name, _, depth = metric.partition("_at_")
+    if name not in _RANKED:
+        return None
+    measure = _RANKED[name]
+    judged = pytrec_eval.RelevanceEvaluator(relevant, {f"{measure}.{depth}"}).evaluate(results)
+    queries = sorted(judged)
+    values = [judged[query][f"{measure}_{depth}"] for query in queries]
+    identity = [[query, sorted(relevant[query].items())] for query in queries]
+    return mean_items(part, "queries", values, identity)
+
+
+def _merged(results: dict[str, Any], relevant: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sub-queries of one query as one, a document counting with its best score; their names end in ``_number``."""
+    best: dict[str, dict[str, float]] = defaultdict(dict)
+    judged = {}
+    for query, documents in relevant.items():
+        whole = query.rpartition("_")[0]
+        judged[whole] = documents
+        for document, score in results[query].items():
+            best[whole][document] = max(score, best[whole].get(document, score))
+    return dict(best), judged
+
+
+def _data(task: AbsTask, split: str, row: dict[str, Any]) -> Any:
+    """The data of a split and language, found as mteb finds it."""
+    subset = row["hf_subset"]
+    return task.dataset[split] if subset not in task.dataset and subset == "default" else task.dataset[subset][split]
+
+
+def _column(task: AbsTask, split: str, row: dict[str, Any], name: str) -> list[Any]:
+    return list(_data(task, split, row)[name])
+
+
+def _dense_ranks(values: Sequence[float]) -> np.ndarray:
+    """0 for the least, equal for equals; float32 holds them exactly up to 16 million."""
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("values that are not finite")
+    return np.unique(array, return_inverse=True)[1].astype(np.float32)
+
+
+def _encoded(array: np.ndarray) -> str:
+    return base64.b64encode(array.astype("<f4").tobytes()).decode()
+
+
+def _decoded(text: str) -> np.ndarray:
+    array = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError("values that are not finite")
+    return array

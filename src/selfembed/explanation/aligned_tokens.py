@@ -1,0 +1,197 @@
+"""Aligned tokens: the vocabulary entries that an embedding decodes to (Nie et al. 2025; Text2Token Tables 1, 4, 6, 7).
+
+Shapes: B texts, C texts of a chunk, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedTokenizerBase
+
+from selfembed.errors import InputError
+from selfembed.explanation.checks import require_decodable, require_texts
+from selfembed.model.backbone import load_backbone
+from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
+from selfembed.model.modes import turn_adapters_off
+from selfembed.training.export import RECORD
+
+# Texts whose logits over the whole vocabulary are held at a time: 32 MB at a vocabulary of 128,000.
+_CHUNK = 64
+
+# On the subjects of the paper's example texts (Text2Token Tables 1, 4, 6, 7). The words are ours, not the paper's, of
+# which we know no more than the subjects' names.
+EXAMPLES = (
+    "Noori is a rock band from Lahore, Pakistan. Two brothers founded it, and its songs in Urdu, carried by electric "
+    "guitars, made it popular with students all over the country.",
+    "The discovery of gold near Ballarat in 1851 drew tens of thousands of migrants to Victoria within a few years. "
+    "Diggers came from Britain, China and America, and a quiet sheep run became a city.",
+    "Fanny Bullock Workman was an American geographer, travel writer and mountaineer. She explored the glaciers of "
+    "the Himalaya and the Karakoram, and set altitude records for women.",
+    "Henry Cow were an English experimental rock group, founded at the University of Cambridge in 1968. They mixed "
+    "composed pieces with free improvisation and stayed away from the music business.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedToken:
+    """One of the top tokens of ``softmax(W_lm e)``.
+
+    Args:
+        token: as it reads, leading space included.
+        id: in the vocabulary.
+        probability: under the softmax over the whole vocabulary.
+        in_text: whether it is one of the text's own tokens, case and leading space aside.
+    """
+
+    token: str
+    id: int
+    probability: float
+    in_text: bool
+
+
+def aligned_tokens(
+    embedder: SentenceTransformer,
+    head: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    k: int = 10,
+) -> list[list[AlignedToken]]:
+    """The top k aligned tokens of every text, likeliest first.
+
+    Args:
+        embedder: any SentenceTransformer over the backbone, its vectors not normalised.
+        head: the raw backbone's decoder layer.
+        tokenizer: the backbone's, without the prompt.
+        texts: to embed.
+        k: tokens per text.
+
+    Raises:
+        InputError: no text or an empty one, ``k`` outside the vocabulary, a head that is missing or does not fit the
+            embedder, an embedding that is not finite or zero, normalised embeddings.
+    """
+    texts = require_texts(texts)
+    embedding_BD = embedder.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+    return decode_vectors(embedding_BD, head, tokenizer, texts, k=k)
+
+
+def decode_vectors(
+    embedding_BD: Tensor, head: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, k: int = 10
+) -> list[list[AlignedToken]]:
+    """The same of vectors that are there already, one for each text."""
+    require_decodable(embedding_BD, head, k, texts)
+    head.to(embedding_BD.device)
+    top = [head(chunk_CD).softmax(-1).topk(k) for chunk_CD in embedding_BD.split(_CHUNK)]
+    top_Bk, ids_Bk = (torch.cat(parts) for parts in zip(*top, strict=True))
+    result = []
+    for text, ids_k, top_k in zip(texts, ids_Bk.tolist(), top_Bk.tolist(), strict=True):
+        own_ids = {i for form in (text, " " + text) for i in tokenizer(form, add_special_tokens=False)["input_ids"]}
+        own = {bare(tokenizer.decode([i])) for i in own_ids}
+        tokens = [(i, p, tokenizer.decode([i])) for i, p in zip(ids_k, top_k, strict=True)]
+        result.append(
+            [AlignedToken(token=token, id=i, probability=p, in_text=bare(token) in own) for i, p, token in tokens]
+        )
+    return result
+
+
+def bare(token: str) -> str:
+    """A token without leading space, in lower case; white space as it is."""
+    return token.strip().casefold() or token
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A finished embedder, the raw backbone read the same way, and the decoder layer they share."""
+
+    embedder: SentenceTransformer
+    raw: SentenceTransformer
+    head: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Explained:
+    """Loads what is needed to explain an embedder.
+
+    Args:
+        folder: of the embedder.
+        model: the backbone it was made from; None takes the one named in the record that selfembed left.
+
+    Raises:
+        InputError: no such embedder, or its backbone is not known, gone, or another.
+    """
+    folder = Path(folder)
+    record_file = folder / RECORD
+    if not record_file.is_file():
+        return _load_unrecorded(folder, model)
+    record = json.loads(record_file.read_text())
+    backbone = load_backbone(model if model is not None else record["model"])
+    if backbone.fingerprint != record["model_fingerprint"]:
+        raise InputError(
+            f"model {backbone.name}: not the backbone {folder} was made from (its content differs); "
+            "give that one with --model"
+        )
+    config = EmbedderConfig(**record["recipe"]["embedder"])
+    embedder = _load(folder)
+    raw = build_embedder(
+        backbone,
+        config,
+        max_length=record["recipe"]["embed_length"],
+        device=str(embedder.device),
+        seed=record["seed"],  # memory vectors as they were before training
+    )
+    head = backbone.head()  # not the folder's own: a tied one has rows for memory tokens too
+    return Explained(embedder, raw, head.to(embedder.device), backbone.tokenizer)
+
+
+def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
+    """An embedder that others made: the raw backbone is the same folder with the backbone's weights put in.
+
+    Rows of tokens that were added to the vocabulary stay the folder's, adapters are off. A normalisation at the end is
+    left out on both sides: the decoder layer knows no normalised vectors.
+    """
+    if not (folder / "modules.json").is_file():
+        raise InputError(
+            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
+            "sentence-transformers has made"
+        )
+    if model is None:
+        if (folder / "config.json").is_file():
+            load_backbone(folder)  # an encoder has no decoder layer; no --model would help
+        raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it with --model")
+    backbone = load_backbone(model)
+    embedder, raw = _load(folder), _load(folder)
+    for side in (embedder, raw):
+        for place in [i for i, module in enumerate(side) if isinstance(module, Normalize)]:
+            del side[place]
+    weights = AutoModel.from_pretrained(
+        backbone.folder, dtype=raw.dtype, trust_remote_code=backbone.trust_remote_code
+    ).state_dict()
+    turn_adapters_off(raw)
+    own = raw.transformers_model.state_dict()
+    places = {name.replace(".base_layer.", "."): place for name, place in own.items() if "lora_" not in name}
+    if places.keys() != weights.keys() or any(
+        places[name].shape[1:] != weight.shape[1:] or len(places[name]) < len(weight)
+        for name, weight in weights.items()
+    ):
+        raise InputError(
+            f"model {backbone.name}: its weights do not fit {folder}; expected the backbone it was made from"
+        )
+    for name, weight in weights.items():
+        places[name][: len(weight)] = weight
+    return Explained(embedder, raw, backbone.head().to(embedder.device), backbone.tokenizer)
+
+
+def _load(folder: Path) -> SentenceTransformer:
+    try:
+        return load_embedder(folder)
+    except Exception as error:  # whatever the libraries say of a folder that is torn or lacks what it points to
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: cannot be loaded ({type(error).__name__}: {reason}); save it again") from error

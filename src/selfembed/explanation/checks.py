@@ -1,0 +1,100 @@
+"""What the explanations refuse to work on.
+
+Shapes: N texts, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from selfembed.errors import InputError
+from selfembed.ground.page import shorten
+
+
+def require_texts(texts: Sequence[str], *, least: int = 1) -> list[str]:
+    """The texts as a list.
+
+    Raises:
+        InputError: one string instead of several, fewer than ``least``, or one without a word.
+    """
+    if isinstance(texts, str):
+        raise InputError("texts: one string; expected a list of them; put it in brackets")
+    texts = list(texts)
+    if len(texts) < least:
+        raise InputError(f"texts: {len(texts)} given; expected at least {least}")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {i + 1}: of type {type(text).__name__}; expected a string")
+        if not text.strip():
+            raise InputError(f"text {i + 1}: empty; expected at least one word; leave it out")
+    return texts
+
+
+def require_decodable(embedding_ND: Tensor, head: nn.Module, k: int, texts: Sequence[str]) -> None:
+    """Refuses embeddings that a decoder layer cannot read.
+
+    Raises:
+        InputError: no decoder layer, or its (V, D) weight does not fit; ``k`` tokens are not between 1 and V; an
+            embedding, whose text is named, is not finite or zero; all are of length 1.
+    """
+    weight_VD = getattr(head, "weight", None)
+    if weight_VD is None or weight_VD.ndim != 2:
+        given = "none" if head is None else f"a {type(head).__name__} without a (vocabulary, width) weight"
+        raise InputError(f"head: {given}; expected the backbone's decoder layer; take load_backbone(...).head()")
+    if weight_VD.shape[1] != embedding_ND.shape[1]:
+        raise InputError(
+            f"head: reads vectors of width {weight_VD.shape[1]}, the embeddings have {embedding_ND.shape[1]}; "
+            "expected the decoder layer of the backbone that the embedder was made from"
+        )
+    if not 1 <= k <= len(weight_VD):
+        raise InputError(f"k {k}: expected 1 to {len(weight_VD)}, the size of the vocabulary")
+    if of_unit_length(require_vectors(embedding_ND.float().cpu(), "the", texts=texts)):
+        raise InputError(
+            "embeddings: of length 1; expected them as the model gives them, for the decoder layer knows no others; "
+            "leave normalisation off"
+        )
+
+
+def of_unit_length(embedding_ND: np.ndarray) -> bool:
+    """Whether embeddings are normalised."""
+    return bool(np.allclose(np.linalg.norm(embedding_ND, axis=1), 1, atol=1e-3))
+
+
+def require_vectors(embedding_ND: Any, name: str, *, least: int = 1, texts: Sequence[str] = ()) -> np.ndarray:
+    """Embeddings as a float64 matrix, shape (N, D).
+
+    Args:
+        embedding_ND: anything like an array.
+        name: of the embeddings, for errors.
+        least: rows wanted.
+        texts: that were embedded, for errors.
+
+    Raises:
+        InputError: not a matrix of numbers, fewer than ``least`` rows, a row not finite or of length zero.
+    """
+    try:
+        embedding_ND = np.asarray(embedding_ND, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} embeddings: not a matrix of numbers; expected a numpy array (texts, width)"
+        ) from error
+    if embedding_ND.ndim != 2 or embedding_ND.shape[1] < 1:
+        raise InputError(f"{name} embeddings: of shape {embedding_ND.shape}; expected (texts, width)")
+    if len(embedding_ND) < least:
+        raise InputError(
+            f"{name} embeddings: of {len(embedding_ND)} texts; expected at least {least}; give more texts"
+        )
+    length_N = np.linalg.norm(embedding_ND, axis=1)
+    for what, wrong_N in (("not finite", ~np.isfinite(length_N)), ("zero", length_N == 0)):
+        if wrong_N.any():
+            row = int(wrong_N.argmax())
+            first = f"of {shorten(texts[row], 60)!r}" if texts else f"in row {row}"
+            raise InputError(
+                f"{name} embeddings: {int(wrong_N.sum())} of {len(wrong_N)} {what}, the first {first}; expected "
+                "finite vectors with a direction; examine that text and the model"
+            )
+    return embedding_ND

@@ -1,0 +1,176 @@
+"""Token targets of a sample of texts, to be looked at before anything is trained.
+
+Shapes: N texts, S sum of all supports.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from selfembed.errors import InputError
+from selfembed.ground.provenance import Progress, silent
+from selfembed.model.embedder import build_embedder
+from selfembed.targets.cache import TokenTarget, choose_texts
+from selfembed.targets.model_derived import ModelDerived
+from selfembed.targets.token_targets import TokenTargets
+from selfembed.training.plan import Plan
+
+# Closed-class English words: a target full of them says little of its text.
+FUNCTION_WORDS = frozenset(
+    "a an the this that these those and or but nor so yet if then than as at by for from in into of off on onto out "
+    "over to under up with without about after before between through during against i you he she it we they me him "
+    "her us them my your his its our their who whom whose which what when where why how is am are was were be been "
+    "being do does did have has had having will would shall should can could may might must not no any some all each "
+    "every both either neither such there here also just only very too more most other s t re ve ll d m".split()
+)
+_SHOWN_TOKENS = 8
+
+
+@dataclass(kw_only=True)
+class TargetPreview:
+    """What the targets of one stage look like.
+
+    Args:
+        stage: name of the stage.
+        texts: size of the sample; every figure but ``empty`` is over those with a target.
+        empty: share of texts without a target.
+        entropy_nats: median.
+        effective_support: median of exp(entropy).
+        support: median number of tokens with weight.
+        punctuation: share of the weight on tokens without a letter or digit.
+        function_words: share of the weight on closed-class English words.
+        commonest: the token that most often weighs most, and the share of texts in which it does.
+        samples: texts with their heaviest tokens.
+        warnings: in plain words.
+    """
+
+    stage: str
+    texts: int
+    empty: float
+    entropy_nats: float = 0.0
+    effective_support: float = 0.0
+    support: float = 0.0
+    punctuation: float = 0.0
+    function_words: float = 0.0
+    commonest: tuple[str, float] = ("", 0.0)
+    samples: list[tuple[str, list[tuple[str, float]]]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        lines = [f"{self.texts:,} texts, {self.empty:.1%} without a target"]
+        if self.empty < 1:
+            lines += [
+                f"median entropy {self.entropy_nats:.2f} nats: worth {self.effective_support:.1f} equal tokens, "
+                f"out of {self.support:.0f} with weight",
+                f"weight on punctuation {self.punctuation:.1%}, on function words {self.function_words:.1%}",
+                f"heaviest most often: {self.commonest[0]!r}, in {self.commonest[1]:.1%} of the texts",
+            ]
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        for text, tokens in self.samples:
+            shown = text if len(text) <= 160 else text[:160] + " ..."
+            lines += ["", f"  {shown}", "    " + ("  ".join(f"{t!r} {w:.3f}" for t, w in tokens) or "(no target)")]
+        return lines
+
+
+def preview(plan: Plan, *, texts: int = 500, show: int = 5, progress: Progress = silent) -> list[TargetPreview]:
+    """Builds the targets of a seeded sample for every stage of a plan.
+
+    Online model-derived targets are shown against the common distribution of a sample of that size.
+
+    Raises:
+        InputError: a sample size below 1, or a recipe without token targets.
+    """
+    if texts < 1 or show < 0:
+        raise InputError(f"--texts {texts}, --show {show}: expected at least 1 and 0")
+    stages = {name: stage for name, stage in plan.recipe.stages.items() if isinstance(stage.objective, TokenTarget)}
+    if not stages:
+        raise InputError(
+            f"recipe {plan.recipe.name}: none of its stages ({', '.join(plan.recipe.stages)}) has token targets to "
+            "show; expected a recipe such as text2token"
+        )
+    sample = list(choose_texts(plan.corpus.texts(), texts, seed=plan.seed)["text"])
+    views = []
+    for name, stage in stages.items():
+        source = plan.target_source()
+        if isinstance(stage.objective, ModelDerived):
+            embedder = build_embedder(
+                plan.backbone,
+                plan.recipe.embedder,
+                max_length=stage.max_length,
+                dtype=plan.dtype,
+                device=plan.device,
+            )
+            source = plan.target_source(embedder, plan.backbone.head().to(plan.device))
+        targets = source.targets(stage.objective, sample, progress)
+        views.append(view_of(name, targets, sample, plan.backbone.tokenizer, show))
+    return views
+
+
+def view_of(stage: str, targets: TokenTargets, texts: list[str], tokenizer: Any, show: int) -> TargetPreview:
+    """The figures, samples and warnings of one stage's targets."""
+    filled_N = targets.support_N > 0
+    view = TargetPreview(stage=stage, texts=len(targets), empty=float(1 - filled_N.mean()))
+    view.samples = [
+        (texts[i], [(tokenizer.decode([int(t)]), float(w)) for t, w in heaviest(targets, i)])
+        for i in range(show)
+        if i < len(texts)
+    ]
+    if not filled_N.any():
+        view.warnings.append("no text has a target: nothing can be trained on this")
+        return view
+    words = {int(i): tokenizer.decode([int(i)]).strip() for i in np.unique(targets.ids_S)}
+    view.entropy_nats = float(np.median(targets.entropy_N[filled_N]))
+    view.effective_support = float(np.median(targets.effective_support_N[filled_N]))
+    view.support = float(np.median(targets.support_N[filled_N]))
+    total = float(targets.weights_S.sum())
+    view.punctuation = weight_where(targets, {i for i, word in words.items() if not readable(word)}) / total
+    view.function_words = (
+        weight_where(targets, {i for i, w in words.items() if w.casefold() in FUNCTION_WORDS}) / total
+    )
+    tops = Counter(int(targets.row(int(i))[0][0]) for i in np.flatnonzero(filled_N))
+    top, count = tops.most_common(1)[0]
+    view.commonest = (tokenizer.decode([top]), count / int(filled_N.sum()))
+    view.warnings = warnings_of(view, targets)
+    return view
+
+
+def warnings_of(view: TargetPreview, targets: TokenTargets) -> list[str]:
+    """Plain words for targets that teach little."""
+    warnings = []
+    if view.entropy_nats > 0.9 * np.log(targets.vocab_size):
+        warnings.append(
+            "looks uniform over the vocabulary: it says next to nothing of its text (form 'proportional'?)"
+        )
+    elif view.support >= 20 and view.effective_support > 0.98 * view.support:
+        warnings.append("looks uniform over its support: every token of it weighs the same")
+    if view.effective_support < 1.5:
+        warnings.append("looks one-hot: a single token carries nearly all weight (a higher temperature spreads it)")
+    if view.commonest[1] > 0.2 and view.texts >= 20:
+        warnings.append(f"looks generic: {view.commonest[0]!r} weighs most in {view.commonest[1]:.0%} of the texts")
+    if view.punctuation + view.function_words > 0.3:
+        warnings.append("looks generic: over 30 % of the weight is on punctuation and function words")
+    if view.empty > 0.05:
+        warnings.append(f"{view.empty:.0%} of the texts have no target and would be left out")
+    return warnings
+
+
+def heaviest(targets: TokenTargets, row: int) -> list[tuple[int, float]]:
+    ids, weights = targets.row(row)
+    return list(zip(ids[:_SHOWN_TOKENS], weights[:_SHOWN_TOKENS], strict=True))
+
+
+def weight_where(targets: TokenTargets, ids: set[int]) -> float:
+    return float(targets.weights_S[np.isin(targets.ids_S, sorted(ids))].sum())
+
+
+def readable(word: str) -> bool:
+    return any(unicodedata.category(character)[0] in "LN" for character in word)

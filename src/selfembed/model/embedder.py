@@ -1,0 +1,229 @@
+"""An embedder: backbone + attention mode + prompt + pooling, as a stock SentenceTransformer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from torch import nn
+
+from selfembed.errors import InputError
+from selfembed.ground.provenance import arriving_folder, cache_dir, content_hash
+from selfembed.model.attention import Attention, probe_attention, require_attention
+from selfembed.model.backbone import Backbone
+from selfembed.model.memory_tokens import MemoryInit, put_in_memory, require_memory_init
+from selfembed.model.pooling import TYPE, MemoryPooling
+from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, prompt_ids
+
+PoolingMode = Literal["last", "mean", "memory"]
+
+_STOCK_POOLING = {"last": "lasttoken", "mean": "mean", "memory": "lasttoken"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedderConfig:
+    """How a backbone is read as an embedder.
+
+    Args:
+        pooling: ``"last"``: the hidden state of the input's last token; ``"mean"``: of all its tokens, prompt and bos
+            included; ``"memory"``: mean over the memory tokens only (LLM2Comp).
+        attention: ``"causal"`` or ``"bidirectional"``.
+        prompt: template with ``{text}``; None takes PromptEOL for last pooling and no prompt for the others
+            (Text2Token Eqs. 3-4).
+        memory_tokens: appended to every text; with memory pooling at least 1, otherwise 0.
+        memory_init: where their vectors start, see :func:`selfembed.model.memory_tokens.initial_memory`.
+
+    Raises:
+        InputError: an unknown value, or memory tokens without memory pooling or the reverse.
+    """
+
+    pooling: PoolingMode = "last"
+    attention: Attention = "causal"
+    prompt: str | None = None
+    memory_tokens: int = 0
+    memory_init: MemoryInit = "mean"
+
+    def __post_init__(self) -> None:
+        if self.pooling not in get_args(PoolingMode):
+            raise InputError(f"pooling {self.pooling!r}: expected 'last', 'mean' or 'memory'")
+        if self.attention not in ("causal", "bidirectional"):
+            raise InputError(f"attention {self.attention!r}: expected 'causal' or 'bidirectional'")
+        require_memory_init(self.memory_init)
+        if self.pooling == "memory" and self.memory_tokens < 1:
+            raise InputError(
+                f"memory_tokens {self.memory_tokens}: pooling 'memory' needs at least 1, 8 in the paper; "
+                "or choose pooling 'last' or 'mean'"
+            )
+        if self.pooling != "memory" and self.memory_tokens != 0:
+            raise InputError(
+                f"memory_tokens {self.memory_tokens}: pooling {self.pooling!r} does not read memory tokens; "
+                "expected 0, or pooling 'memory'"
+            )
+
+    @property
+    def template(self) -> str:
+        if self.prompt is not None:
+            return self.prompt
+        return PROMPT_EOL if self.pooling == "last" else NO_PROMPT
+
+
+def build_embedder(
+    backbone: Backbone,
+    config: EmbedderConfig,
+    *,
+    max_length: int = 512,
+    dtype: torch.dtype = torch.float32,
+    device: str | None = None,
+    seed: int = 0,
+) -> SentenceTransformer:
+    """The untrained embedder of a backbone, its attention mode proved by the leak probe.
+
+    Args:
+        backbone: the decoder.
+        config: pooling, attention and prompt.
+        max_length: tokens of a whole input, prompt and memory included.
+        dtype: of the weights; memory vectors are float32 always.
+        device: as SentenceTransformer takes it; None lets it choose.
+        seed: of the memory vectors' start.
+
+    Raises:
+        InputError: the prompt does not fit, or the backbone cannot be given this attention mode or memory tokens.
+    """
+    folder = assemble_folder(backbone, config)
+    transformer = Transformer(
+        str(folder),
+        model_kwargs={"dtype": dtype, "trust_remote_code": backbone.trust_remote_code},
+        config_kwargs={"trust_remote_code": backbone.trust_remote_code},
+    )
+    if config.memory_tokens:
+        put_in_memory(
+            transformer.model,
+            config.memory_tokens,
+            first_memory_id(backbone, config),
+            init=config.memory_init,
+            seed=seed,
+            tokenizer=backbone.tokenizer,
+        )
+    pooling = pooling_module(transformer, backbone, config)
+    embedder = SentenceTransformer(modules=[transformer, pooling], device=device)
+    embedder.max_seq_length = fitting_length(backbone, config, max_length)
+    embedder.eval()
+    # Probed as loaded, which is how a saved folder of it comes back; one probe where all is well.
+    as_saved = probe_attention(transformer.model).verdict
+    if as_saved != config.attention:
+        require_attention(transformer.model, config.attention)
+        raise InputError(
+            f"model {backbone.name}: {backbone.config.model_type} is {config.attention} only while it is in memory; a "
+            f"saved folder of it comes back {as_saved}; use --attention causal or another backbone"
+        )
+    return embedder
+
+
+def pooling_module(transformer: Transformer, backbone: Backbone, config: EmbedderConfig) -> nn.Module:
+    """sentence-transformers' own pooling module for our pooling mode; ours only for several memory tokens."""
+    width = transformer.get_embedding_dimension()
+    if config.memory_tokens > 1:
+        return MemoryPooling(width, first_memory_id(backbone, config), config.memory_tokens)
+    return Pooling(width, pooling_mode=_STOCK_POOLING[config.pooling])
+
+
+def embedder_prompt(backbone: Backbone, config: EmbedderConfig) -> PromptIds:
+    """What stands before and after every text, memory tokens included."""
+    return prompt_ids(backbone.tokenizer, config.template, config.memory_tokens)
+
+
+def first_memory_id(backbone: Backbone, config: EmbedderConfig) -> int:
+    return embedder_prompt(backbone, config).after[-config.memory_tokens]
+
+
+def load_embedder(folder: str | Path, *, device: str | None = None) -> SentenceTransformer:
+    """A finished embedder from its folder, without the permission that memory pooling needs elsewhere.
+
+    A folder with several memory tokens names a pooling class outside sentence-transformers, which therefore wants
+    ``trust_remote_code=True``. Here the class is the one of this package; no code out of the folder runs. Any other
+    folder is left to sentence-transformers.
+    """
+    folder = Path(folder)
+    listed = folder / "modules.json"
+    modules = json.loads(listed.read_text()) if listed.is_file() else []
+    paths = [module["path"] for module in modules if module["type"] == TYPE]
+    if not paths:
+        return SentenceTransformer(str(folder), device=device)
+    settings = json.loads((folder / "config_sentence_transformers.json").read_text())
+    return SentenceTransformer(
+        modules=[Transformer.load(str(folder)), MemoryPooling.load(str(folder), subfolder=paths[0])],
+        prompts=settings["prompts"],
+        similarity_fn_name=settings["similarity_fn_name"],
+        device=device,
+    )
+
+
+def fitting_length(backbone: Backbone, config: EmbedderConfig, max_length: int) -> int:
+    """``max_length``, or what the backbone's positions allow.
+
+    Raises:
+        InputError: the prompt leaves no room for text.
+    """
+    positions = getattr(backbone.config.get_text_config(), "max_position_embeddings", None) or max_length
+    prompt = len(embedder_prompt(backbone, config))
+    length = min(max_length, positions)
+    if length <= prompt:
+        raise InputError(f"max length {length}: the prompt alone takes {prompt} tokens; give a larger --max-length")
+    return length
+
+
+def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
+    """A folder with the backbone's weights (linked), its config with the attention mode, and the prompted tokenizer.
+
+    The weights are the backbone's: memory tokens have an id in the tokenizer but no row in the matrix.
+
+    It lies in the cache under a hash of what went into it.
+    """
+    memory = [f"{config.memory_tokens} memory tokens"] if config.memory_tokens else []
+    key = content_hash(backbone.fingerprint, config.template, config.attention, "dropout off", *memory)
+    folder = cache_dir() / "embedders" / key[:16]
+    if folder.is_dir() and all(file.exists() for file in folder.iterdir()):
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)  # the backbone it links to was moved away
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with arriving_folder(folder) as staging:
+        for file in [*backbone.weight_files, *backbone.folder.glob("*.py")]:
+            try:
+                (staging / file.name).symlink_to(file.resolve())
+            except OSError:
+                shutil.copy2(file, staging / file.name)
+        settings = embedding_config(backbone, config)
+        # The adapter's dropout is the only one in training (Text2Token §5.1; methods that need more say so).
+        for name, value in settings.to_dict().items():
+            if isinstance(value, float) and ("dropout" in name or "pdrop" in name):
+                setattr(settings, name, 0.0)
+        settings.save_pretrained(staging)
+        save_tokenizer(backbone, config, staging, max_length=fitting_length(backbone, config, 512))
+    return folder
+
+
+def embedding_config(backbone: Backbone, config: EmbedderConfig):
+    """The backbone's configuration with the attention mode written into it; the backbone's own is left alone."""
+    settings = type(backbone.config).from_dict(backbone.config.to_dict())
+    settings.is_causal = config.attention == "causal"
+    return settings
+
+
+def save_tokenizer(backbone: Backbone, config: EmbedderConfig, folder: Path, *, max_length: int) -> None:
+    """Writes the prompted tokenizer and proves that it comes back with its prompt.
+
+    Raises:
+        InputError: it does not.
+    """
+    baked = bake_prompt(backbone.tokenizer, config.template, max_length=max_length, memory_tokens=config.memory_tokens)
+    baked.save_pretrained(folder)
+    from transformers import AutoTokenizer
+
+    reloaded = AutoTokenizer.from_pretrained(folder)
+    check_prompt(reloaded, embedder_prompt(backbone, config))

@@ -1,0 +1,251 @@
+"""A trained embedder becomes a sentence-transformers folder: merged, saved, loaded again and compared.
+
+All of it is stock but the pooling over several memory tokens, which the folder brings along.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
+from transformers import AutoModel
+
+from selfembed.errors import InputError
+from selfembed.ground.provenance import arriving_folder, write_json
+from selfembed.model.attention import probe_attention
+from selfembed.model.backbone import Backbone
+from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
+from selfembed.model.memory_tokens import memory_embedding, write_memory
+from selfembed.model.pooling import FILE, TYPE, MemoryPooling
+from selfembed.recipes import Recipe
+
+RECORD = "selfembed.json"
+HEAD = "lm_head.safetensors"
+# Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
+_FLOAT32_PARAMETERS = 2_000_000_000
+_CHECK_TEXTS = [
+    "River.",
+    "The council of the old harbour town met on Tuesday to speak about the bridge.",
+    "A short note, with punctuation: (1) yes; (2) no!",
+    "Long texts are cut at the end, never in the prompt. " * 200,
+]
+_REQUIREMENTS = {
+    "transformers": {"specifier": ">=5.2", "reason": "older versions ignore is_causal in config.json"},
+    "sentence-transformers": {"specifier": ">=6.0", "reason": "the folder is in its format"},
+}
+_PERMISSION = f"""
+The embedding is the mean over several memory tokens, which no pooling of sentence-transformers computes. The module
+that does is the file `{FILE}` in this folder; `trust_remote_code=True` is the permission to run it. With selfembed
+installed, `selfembed.model.embedder.load_embedder("path/to/this/folder")` uses its own copy and needs no permission.
+"""
+
+
+def export_embedder(
+    trained: SentenceTransformer,
+    backbone: Backbone,
+    recipe: Recipe,
+    record: dict[str, Any],
+    out: Path,
+    *,
+    weights: Backbone | None = None,
+) -> SentenceTransformer:
+    """Merges the adapter into freshly loaded weights, saves, reloads and compares.
+
+    Args:
+        trained: the embedder with its adapter.
+        backbone: what it was trained from.
+        recipe: how.
+        record: goes into the folder as ``selfembed.json``.
+        out: folder to make.
+        weights: what the adapter is merged into; None: the backbone.
+
+    Returns:
+        The embedder as loaded from ``out``.
+
+    Raises:
+        InputError: the folder cannot be written, or what it gives differs from the model in memory.
+    """
+    config = recipe.embedder
+    length = fitting_length(backbone, config, recipe.embed_length)
+    trained.max_seq_length = length
+    expected = trained.encode(_CHECK_TEXTS, batch_size=len(_CHECK_TEXTS), show_progress_bar=False)
+    expected = np.asarray(expected, dtype=np.float32)
+    if not np.isfinite(expected).all() or not np.abs(expected).sum(-1).all():
+        raise InputError(
+            "the trained embedder gives vectors that are not finite; nothing was saved; "
+            "lower the learning rate, or train in float32"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with arriving_folder(out) as staging:
+        merged = merge(trained, weights or backbone, staging / "adapter")
+        merged.config.update(embedding_config(backbone, config).to_dict())
+        if config.memory_tokens:
+            write_memory(merged, memory_embedding(trained))
+        dtype = merged.dtype
+        merged.save_pretrained(staging)
+        del merged  # one copy of the weights at a time
+        save_tokenizer(backbone, config, staging, max_length=length)
+        transformer = Transformer(str(staging), model_kwargs={"dtype": dtype})
+        pooling = pooling_module(transformer, backbone, config)
+        embedder = SentenceTransformer(modules=[transformer, pooling], device="cpu")
+        embedder.similarity_fn_name = "cosine"
+        embedder.save(str(staging), create_model_card=False)
+        del transformer, embedder
+        name_pooling_in_folder(staging)
+        settings_file = staging / "config_sentence_transformers.json"
+        settings = json.loads(settings_file.read_text())
+        write_json(settings_file, {**settings, "requirements": _REQUIREMENTS})
+        (staging / "chat_template.jinja").unlink(missing_ok=True)
+        if not backbone.tied:
+            tensors = {f"lm_head.{name}": tensor.contiguous() for name, tensor in backbone.head().named_buffers()}
+            save_file(tensors, staging / HEAD)
+        reloaded = load_embedder(staging, device="cpu")
+        verdict = probe_attention(reloaded.transformers_model).verdict
+        if verdict != config.attention:
+            raise InputError(
+                f"model {record['model']}: the saved folder comes back {verdict}, expected {config.attention}: "
+                f"{backbone.config.model_type} heeds its config only in part; nothing was saved; "
+                "train with --attention causal, or choose another backbone"
+            )
+        record["saved_dtype"] = str(dtype).removeprefix("torch.")
+        record["cosine_to_model_in_memory"] = compare(expected, reloaded, trained)
+        write_json(staging / RECORD, record)
+        (staging / "README.md").write_text(model_card(recipe, record))
+    return reloaded.to(trained.device)
+
+
+def name_pooling_in_folder(folder: Path) -> None:
+    """Has modules.json name the copy of our pooling class that lies in the folder, not the one in this package."""
+    file = folder / "modules.json"
+    modules = json.loads(file.read_text())
+    ours = f"{MemoryPooling.__module__}.{MemoryPooling.__name__}"
+    named = [{**module, "type": module["type"].replace(ours, TYPE)} for module in modules]
+    if named != modules:
+        write_json(file, named)
+
+
+def merged_backbone(trained: SentenceTransformer, weights: Backbone, folder: Path) -> Backbone:
+    """A backbone with the adapter added to its weights, as a folder, for a stage that begins with a fresh adapter.
+
+    Its decoder layer and memory vectors are not in it. A folder that is there already is taken as it is.
+    """
+    merged = Backbone(weights.name, folder, weights.trust_remote_code)
+    if not folder.is_dir():
+        with arriving_folder(folder) as staging:
+            merge(trained, weights, staging / "adapter").save_pretrained(staging)
+            weights.tokenizer.save_pretrained(staging)
+    return merged
+
+
+def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> torch.nn.Module:
+    """The backbone with the adapter's update added to its weights; the model in memory is left alone."""
+    size = sum(parameter.numel() for parameter in trained.parameters())
+    dtype = torch.float32 if size < _FLOAT32_PARAMETERS else "auto"
+    trained.transformers_model.save_pretrained(folder)
+    fresh = AutoModel.from_pretrained(backbone.folder, dtype=dtype, trust_remote_code=backbone.trust_remote_code)
+    merged = PeftModel.from_pretrained(fresh, folder).merge_and_unload()
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    return merged
+
+
+def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: SentenceTransformer) -> float:
+    """Least cosine between the vectors of the model in memory and of the folder, over texts of mixed length.
+
+    Raises:
+        InputError: below 0.9999 in float32; below 0.99 where the model in memory computes in bfloat16.
+    """
+    actual = reloaded.encode(_CHECK_TEXTS, batch_size=2, show_progress_bar=False)
+    actual = np.asarray(actual, dtype=np.float32)
+    norms = np.linalg.norm(expected, axis=-1) * np.linalg.norm(actual, axis=-1)
+    cosine = float(((expected * actual).sum(-1) / norms).min())
+    least = 0.9999 if trained.dtype == reloaded.dtype == torch.float32 else 0.99
+    if not cosine >= least:
+        raise InputError(
+            f"the saved folder gives other vectors than the model in memory (cosine {cosine:.5f}, expected {least}); "
+            "nothing was saved; please report this with the model's name"
+        )
+    return round(cosine, 6)
+
+
+def model_card(recipe: Recipe, record: dict[str, Any]) -> str:
+    """README.md of the folder."""
+    config = recipe.embedder
+    stages = "\n".join(
+        f"| {name} | {type(stage.objective).__name__} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {stage.learning_rate:g} |"
+        for name, stage in recipe.stages.items()
+    )
+    several = config.memory_tokens > 1
+    bibtex = "\n\n".join(recipe.citations)
+    memory = f"\n| memory tokens (in the tokenizer) | {config.memory_tokens} |" if config.memory_tokens else ""
+    return f"""---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- feature-extraction
+- selfembed
+---
+
+# Text embedder from {record["model"]}
+
+Made with selfembed's recipe **{recipe.name}** from {_material(recipe, record)}.
+It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder"{", trust_remote_code=True" if several else ""})
+vectors = model.encode(["a text", "another text"])
+similarities = model.similarity(vectors, vectors)
+```
+{_PERMISSION if several else ""}{_instructions(record)}
+| | |
+|---|---|
+| pooling | {config.pooling} |{memory}
+| attention | {config.attention} |
+| prompt (in the tokenizer; add none yourself) | `{config.template}` |
+| adapter, merged | LoRA r {recipe.lora.r}, alpha {recipe.lora.alpha}, dropout {recipe.lora.dropout} |
+| seed | {record["seed"]} |
+
+| stage | objective | steps | batch | length | learning rate |
+|---|---|---|---|---|---|
+{stages}
+
+The whole record (versions, fingerprints, loss curves) is in `{RECORD}`. The folder is an embedder: it no longer
+generates text. The backbone's licence applies.
+
+## Citation
+
+```bibtex
+{bibtex}
+```
+"""
+
+
+def _material(recipe: Recipe, record: dict[str, Any]) -> str:
+    """What the recipe's stages read, in words."""
+    read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.get("pairs", [])]
+    if any(stage.texts for stage in recipe.stages.values()):
+        texts = f"{record['corpus_report']['texts']:,} texts of `{record['corpus']}`"
+        read.insert(0, texts if read else f"unlabelled text alone: {texts}")
+    return ", ".join(read)
+
+
+def _instructions(record: dict[str, Any]) -> str:
+    """What whoever embeds a query has to know; nothing where no set of pairs had an instruction."""
+    lines = [f"- `{one['instruction']}: QUERY`" for one in record.get("pairs", []) if one["instruction"]]
+    if not lines:
+        return ""
+    return "\nQueries were trained with an instruction; embed yours so too, and other texts bare:\n\n" + (
+        "\n".join(dict.fromkeys(lines)) + "\n"
+    )

@@ -1,0 +1,200 @@
+"""A supervised stage: which labelled example comes when, hard negatives mined anew, when to stop and what to keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, concatenate_datasets
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+from transformers import TrainerCallback
+
+from selfembed.data.pairs import Examples, batches, in_batches, pools, with_mined_negatives
+from selfembed.ground.provenance import write_json
+from selfembed.losses.contrastive import Supervised
+from selfembed.recipes import Stage
+
+_BATCH = 32  # texts per forward pass when nothing is trained
+
+
+class SupervisedData(TrainerCallback):
+    """The examples of a stage in the order of training, with the hard negatives that are due at a step.
+
+    Where negatives are mined anew, training halts after every ``refresh_every`` steps and goes on from the checkpoint
+    of that step, so that a run that is interrupted there does what any run does.
+
+    Args:
+        sets: labelled examples.
+        stage: whose objective, steps and batch size count.
+        embedder: in training.
+        folder: for mined negatives.
+        seed: of the order.
+
+    Raises:
+        InputError: there are too few different examples for a batch.
+    """
+
+    def __init__(
+        self, sets: tuple[Examples, ...], stage: Stage, embedder: SentenceTransformer, folder: Path, *, seed: int
+    ) -> None:
+        assert isinstance(stage.objective, Supervised)
+        self.options = stage.objective
+        self.steps = stage.steps
+        self.embedder = embedder
+        self.folder = folder
+        self.pools, filled = pools(sets, **self.options.pools, seed=seed)
+        self.order = batches(self.pools, steps=stage.steps, batch_size=stage.batch_size, seed=seed)
+        self.notes: dict[str, Any] = {"texts": sum(map(len, self.pools))}
+        if filled:
+            self.notes["negatives_filled_in"] = filled
+
+    def due(self, step: int) -> bool:
+        """Whether negatives are mined after this step."""
+        every = self.options.refresh_every
+        return every is not None and 0 < step < self.steps and step % every == 0
+
+    def at(self, step: int) -> Dataset:
+        """What to train on from this step on, in order; the trainer itself skips what came before."""
+        rows = concatenate_datasets(self.pools)
+        mined_at = max(filter(self.due, range(step + 1)), default=None)
+        if mined_at is None:
+            return rows.select([row for batch in self.order for row in batch])
+        mined = Dataset.from_dict(json.loads(self._file(mined_at).read_text())["rows"])
+        return in_batches(rows, mined, self.order)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if control.should_training_stop or not self.due(state.global_step):  # stopped early: none are needed
+            return
+        mined = [
+            with_mined_negatives(rows, self.embedder, margin=self.options.refresh_margin, batch_size=_BATCH)
+            for rows in self.pools
+        ]
+        rows, found = concatenate_datasets([rows for rows, _ in mined]), sum(found for _, found in mined)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._file(state.global_step), {"mined_for": found, "rows": rows.to_dict()})
+        control.should_save = control.should_training_stop = True
+
+    def record(self) -> dict[str, Any]:
+        """How many rows got new negatives, by step."""
+        files = {step: self._file(step) for step in filter(self.due, range(self.steps))}
+        found = {step: json.loads(file.read_text())["mined_for"] for step, file in files.items() if file.exists()}
+        return {"rows_with_mined_negatives": found} if found else {}
+
+    def _file(self, step: int) -> Path:
+        return self.folder / f"negatives-{step}.json"
+
+
+class BestOnDev(TrainerCallback):
+    """Evaluates retrieval on development pairs, keeps the adapter of the best step, and stops when there is no gain.
+
+    Each positive is to be found among all by its query; before training, every so many steps and after the last. What
+    was evaluated before a checkpoint counts after a resume.
+
+    Args:
+        dev: development pairs; None never stops and keeps the last step.
+        options: metric, how often, how patient.
+        embedder: in training.
+        folder: for the curve and the adapters.
+        save: writes the adapter as it stands into a file.
+    """
+
+    def __init__(
+        self,
+        dev: Examples | None,
+        options: Supervised,
+        embedder: SentenceTransformer,
+        folder: Path,
+        save: Callable[[Path], None],
+    ) -> None:
+        self.options = options
+        self.embedder = embedder
+        self.folder = folder
+        self.save = save
+        self.curve: list[dict[str, float]] = []
+        self.evaluator = dev and retrieval_evaluator(dev)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Step and score; of equal scores the first."""
+        return max(self.curve, key=lambda entry: entry["score"])
+
+    @property
+    def over(self) -> bool:
+        """Whether so many evaluations came since the best that training stops."""
+        return bool(self.curve) and len(self.curve) - 1 - self.curve.index(self.best) >= self.options.patience
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if self.evaluator is None:
+            return
+        if self._file.exists():  # written by this run or by one that was interrupted
+            curve = json.loads(self._file.read_text())
+            self.curve = [entry for entry in curve if entry["step"] <= state.global_step]
+        if not self.curve:
+            self._evaluate(state.global_step)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        last = state.global_step == state.max_steps
+        if self.evaluator is None or (state.global_step % self.options.eval_steps and not last):
+            return
+        self._evaluate(state.global_step)
+        if self.over:
+            control.should_training_stop = True
+            control.should_save = False  # the trainer, resumed here, would make one more step
+
+    def record(self) -> dict[str, Any]:
+        """The curve, for the record of the stage."""
+        if self.evaluator is None:
+            return {}
+        return {
+            "dev": {
+                "metric": self.options.metric,
+                "best_step": self.best["step"],
+                "stopped_early": self.over,
+                "curve": self.curve,
+            }
+        }
+
+    @property
+    def adapter(self) -> Path | None:
+        """The file with the adapter of the best step; None without development pairs."""
+        return None if self.evaluator is None else self._adapter_file(self.best["step"])
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "dev.json"
+
+    def _adapter_file(self, step: float) -> Path:
+        return self.folder / f"dev-{step}.safetensors"
+
+    def _evaluate(self, step: int) -> None:
+        scores = self.evaluator(self.embedder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.curve.append({"step": step, "score": float(scores[f"dev_cosine_{self.options.metric}"])})
+        if self.best["step"] == step:
+            self.save(self._adapter_file(step))
+        write_json(self._file, self.curve)
+
+
+def retrieval_evaluator(dev: Examples) -> InformationRetrievalEvaluator:
+    """Queries, with their instruction, against all positives."""
+    queries = {text: f"q{i}" for i, text in enumerate(dict.fromkeys(dev.queries))}
+    documents = {text: f"d{i}" for i, text in enumerate(dict.fromkeys(dev.rows["positive"]))}
+    relevant: dict[str, set[str]] = {}
+    for query, positive in zip(dev.queries, dev.rows["positive"], strict=True):
+        relevant.setdefault(queries[query], set()).add(documents[positive])
+    return InformationRetrievalEvaluator(
+        {name: text for text, name in queries.items()},
+        {name: text for text, name in documents.items()},
+        relevant,
+        mrr_at_k=[10],
+        ndcg_at_k=[10],
+        accuracy_at_k=[10],
+        precision_recall_at_k=[10],
+        map_at_k=[10],
+        batch_size=_BATCH,
+        name="dev",
+        write_csv=False,
+    )

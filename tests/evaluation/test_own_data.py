@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from evaluation_data import labelled, pairs, retrieval_folder, write_jsonl, write_parquet
+from tiny import SENTENCES
+
+from selfembed.data.corpus import Corpus
+from selfembed.errors import InputError
+from selfembed.evaluation.own_data import (
+    classification_task,
+    clustering_task,
+    first_and_rest,
+    folder_task,
+    pair_task,
+    reranking_task,
+    retrieval_task,
+    self_retrieval_task,
+    sts_task,
+    titled_texts,
+)
+from selfembed.evaluation.tables import read_columns
+
+
+def write_csv(file: Path, rows: list[dict]) -> Path:
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0], delimiter="\t" if file.suffix == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def test_the_same_pairs_from_any_kind_of_file(tmp_path: Path) -> None:
+    rows = pairs()
+    tasks = [
+        sts_task(write_jsonl(tmp_path / "mine.jsonl", rows)),
+        sts_task(write_csv(tmp_path / "mine.csv", pairs("text1", "text2"))),
+        sts_task(write_parquet(tmp_path / "mine.parquet", rows)),
+    ]
+    for task in tasks:
+        assert task.metadata.name == "mine" and task.data_loaded
+        assert task.dataset["test"].to_list() == rows
+        assert task.metadata.revision == tasks[0].metadata.revision  # of the content
+    assert sts_task(write_jsonl(tmp_path / "other.jsonl", rows[:9])).metadata.revision != tasks[0].metadata.revision
+
+
+def test_labelled_texts_are_halved_label_by_label(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "topics.jsonl", [*labelled(), labelled()[0]])
+    assert classification_task(file).note == "1 of 41 texts repeat another of their label"
+    data = classification_task(file).dataset
+    train, test = (list(zip(data[split]["text"], data[split]["label"], strict=True)) for split in ("train", "test"))
+    assert len(train) == len(test) == 20 and not set(train) & set(test)
+    assert [label for _, label in train].count(0) == 10
+    assert classification_task(file).dataset["train"].to_dict() == data["train"].to_dict()
+
+
+def test_queries_that_cannot_be_ranked_are_counted(tmp_path: Path) -> None:
+    rows = [{"query": "q", "positive": ["yes"], "negative": bad} for bad in (["no"], [])]
+    task = reranking_task(write_jsonl(tmp_path / "ranked.jsonl", rows))
+    assert task.note == "1 left out that have not both positives and negatives, as in mteb"
+    assert reranking_task(write_jsonl(tmp_path / "whole.jsonl", rows[:1])).note == ""
+
+
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", labelled()[::2])
+    write_jsonl(tmp_path / "test.jsonl", labelled()[1::2])
+    assert classification_task(tmp_path).dataset["test"].to_list() == [
+        row | {"label": int(row["label"] == "unknown")} for row in labelled()[1::2]
+    ]
+
+
+def test_judged_queries_find_their_documents(tmp_path: Path) -> None:
+    split = retrieval_task(retrieval_folder(tmp_path)).dataset["default"]["test"]
+    assert len(split["corpus"]) == 20 and len(split["queries"]) == 10
+    assert split["relevant_docs"]["q3"] == {"d3": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "rest"),
+    [
+        ("The end is near. It will rain.", "The end is near.", "It will rain."),
+        ("About locks\nA lock is held. It waits.", "About locks", "A lock is held. It waits."),
+        ('He said "no!" Then he left.', 'He said "no!"', "Then he left."),
+        ("Version 2.5 is out now", "Version 2.5 is out now", ""),
+        ("See e.g. the manual. Then go.", "See e.g. the manual.", "Then go."),
+    ],
+)
+def test_a_text_is_its_first_sentence_and_the_rest(text: str, first: str, rest: str) -> None:
+    found, remaining = first_and_rest(text)
+    assert (found.rstrip('"'), remaining) == (first.rstrip('"'), rest)
+
+
+def test_a_corpus_searches_itself() -> None:
+    texts = [f"{SENTENCES[i]} {SENTENCES[i + 20]} {SENTENCES[i + 40]}" for i in range(20)]
+    corpus = Corpus(iter([*texts, texts[0], "Too short. For this."]))
+    split = self_retrieval_task(corpus, queries=5).dataset["default"]["test"]
+    assert len(split["corpus"]) == 20 and len(split["queries"]) == 5
+    by_id = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
+    for query, text in zip(split["queries"]["id"], split["queries"]["text"], strict=True):
+        (document,) = split["relevant_docs"][query]
+        assert f"{text} {by_id[document]}" in texts
+    again = self_retrieval_task(corpus, queries=5).dataset["default"]["test"]
+    assert again["queries"]["text"] == split["queries"]["text"]
+    assert (
+        self_retrieval_task(corpus).note
+        == "20 queries, 20 documents; 2 of 22 texts are too short or begin as another does"
+    )
+    with pytest.raises(InputError, match="0 of 2 texts have a title, or a first sentence"):
+        self_retrieval_task(["Short.", "Very short."])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+def test_titles_of_a_corpus_find_their_texts(kind: str, tmp_path: Path) -> None:
+    text = f"{SENTENCES[0]} {SENTENCES[1]}"
+    rows = [
+        {"title": "Aristotle", "text": text},
+        {"title": "St. Louis. A city", "text": f"St. Louis. A city {SENTENCES[2]}"},  # the title again
+        {"title": "Aristotle", "text": SENTENCES[3]},  # of one title the first
+        {"title": "", "text": f"{SENTENCES[4]} {SENTENCES[5]}"},  # as without titles
+        {"title": "Short", "text": "Too short."},
+        {"title": "Long", "text": "word " * 300},
+    ]
+    write = {"jsonl": write_jsonl, "parquet": write_parquet}.get(kind, write_csv)
+    file = write(tmp_path / f"mine.{kind}", rows)
+    assert list(titled_texts([str(tmp_path)])) == list(titled_texts([str(file)]))
+    task = self_retrieval_task(titled_texts([str(file)]))
+    split = task.dataset["default"]["test"]
+    documents = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
+    found = {
+        query: documents[next(iter(split["relevant_docs"][name]))]
+        for name, query in zip(split["queries"]["id"], split["queries"]["text"], strict=True)
+    }
+    assert found == {
+        "Aristotle": text,
+        "St. Louis. A city": SENTENCES[2],
+        SENTENCES[4]: SENTENCES[5],
+        "Long": ("word " * 300).strip(),
+    }
+    assert task.note == "4 queries, 4 documents; 2 of 6 texts are too short or begin as another does"
+
+
+def test_a_corpus_without_titles_is_read_as_ever(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "plain.jsonl", [{"text": SENTENCES[0]}, {"text": SENTENCES[1]}])
+    (tmp_path / "lines.txt").write_text(SENTENCES[2])
+    (tmp_path / "damaged.parquet").write_text("damaged")
+    write_jsonl(tmp_path / "mixed" / "titled.jsonl", [{"title": "A title", "text": SENTENCES[3]}])
+    (tmp_path / "mixed" / "lines.txt").write_text(SENTENCES[4])
+    sources = [str(tmp_path / name) for name in ("plain.jsonl", "lines.txt", "mixed")]
+    assert list(titled_texts(sources)) == list(Corpus(sources)) == [*SENTENCES[:3], SENTENCES[4], SENTENCES[3]]
+    for name in ("damaged.parquet", "absent.csv"):
+        with pytest.raises(InputError, match=name):
+            list(titled_texts([str(tmp_path / name)]))
+
+
+def test_judgements_in_one_file(tmp_path: Path) -> None:
+    rows = [("q", "good", 2), ("q", "bad", 0), ("r", "fine", 1), ("r", "good", 0)]
+    names = ("query", "document", "relevance")
+    file = write_jsonl(tmp_path / "judged.jsonl", [dict(zip(names, row, strict=True)) for row in rows])
+    task = retrieval_task(file)
+    split = task.dataset["default"]["test"]
+    assert task.metadata.name == "judged" and split["queries"]["text"] == ["q", "r"]
+    assert split["corpus"]["text"] == ["good", "bad", "fine"]  # each text is one document
+    assert split["relevant_docs"] == {"q0": {"d0": 2, "d1": 0}, "q1": {"d2": 1, "d0": 0}}
+
+
+def test_a_long_document_in_a_csv_is_read(tmp_path: Path) -> None:
+    document = "word " * 40_000  # beyond what Python's csv takes at first
+    file = write_csv(tmp_path / "long.csv", [{"text": document}])
+    assert read_columns(file) == {"text": [document]}
+
+
+def test_a_folder_is_what_its_columns_say(tmp_path: Path) -> None:
+    ranked = [{"query": SENTENCES[0], "positive": SENTENCES[1:3], "negative": SENTENCES[3:6]}]
+    judged = [
+        {"sentence1": row["sentence1"], "sentence2": row["sentence2"], "labels": i % 2}
+        for i, row in enumerate(pairs())
+    ]
+    clusters = [{"text": row["text"], "label": row["label"]} for row in labelled()]
+    kinds = {"Reranking": ranked, "PairClassification": judged, "STS": pairs(), "Clustering": clusters}
+    for kind, rows in kinds.items():
+        write_parquet(tmp_path / kind / "test.parquet", rows)
+        assert folder_task(tmp_path / kind).metadata.type == kind
+    write_parquet(tmp_path / "Clustering" / "train.parquet", clusters)
+    assert folder_task(tmp_path / "Clustering").metadata.type == "Classification"
+    assert folder_task(retrieval_folder(tmp_path / "Retrieval")).metadata.type == "Retrieval"
+    write_parquet(tmp_path / "Odd" / "test.parquet", [{"a": 1}])
+    with pytest.raises(InputError, match="columns 'a' fit no kind of task; expected text1"):
+        folder_task(tmp_path / "Odd")
+
+
+PAIR, LABELLED, JUDGED = {"text1": "a b", "text2": "c d"}, {"text": "a b"}, {"query": "a", "document": "b"}
+
+
+@pytest.mark.parametrize(
+    ("build", "rows", "message"),
+    [
+        (sts_task, [PAIR], r"no column 'score' among 'text1', 'text2'; expected 'text1', 'text2', 'score': rename"),
+        (sts_task, [PAIR | {"score": "high"}], r"row 1 has 'high' where a number should be"),
+        (sts_task, [PAIR | {"score": 1}, PAIR | {"score": 1}], r"every score is 1; expected scores that differ"),
+        (sts_task, [PAIR | {"text2": " ", "score": 1}], r"row 1 has ' ' as 'sentence2'; expected a text"),
+        (sts_task, [], r"has no rows"),
+        (sts_task, [["a", "b", 1]], r"row 1 is a list; expected an object"),
+        (pair_task, [PAIR | {"label": 2}], r"labels \[2\]; expected both 0 and 1"),
+        (pair_task, [PAIR | {"label": 1}, PAIR | {"label": 0.7}], r"row 2 has 0.7 where a whole number should be"),
+        (retrieval_task, [JUDGED | {"relevance": 0.5}], r"row 1 has 0.5 where a whole number should be"),
+        (retrieval_task, [JUDGED | {"relevance": 0}], r"no document has a relevance above 0"),
+        (retrieval_task, [JUDGED], r"no column 'relevance' or 'score' among 'query', 'document'; expected 'query', "),
+        (classification_task, [LABELLED | {"label": "x"}], r"the label 'x' has one text; expected two"),
+        (classification_task, [LABELLED | {"label": None}], r"row 1 has the label None"),
+        (clustering_task, [LABELLED | {"label": "x"}], r"only the label 'x'; expected two"),
+        (reranking_task, [{"query": "a", "positive": "b", "negative": "c"}], r"no query has both positive and neg"),
+    ],
+)
+def test_bad_files_are_one_line(build, rows: list, message: str, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "bad.jsonl", rows)
+    with pytest.raises(InputError, match=message) as caught:
+        build(file)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_bad_places(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        sts_task(tmp_path / "absent.csv")
+    with pytest.raises(InputError, match="give one of .parquet"):
+        sts_task(tmp_path / "pairs.txt")
+    (tmp_path / "broken.jsonl").write_text('{"text1": ')
+    with pytest.raises(InputError, match="cannot be read as jsonl"):
+        sts_task(tmp_path / "broken.jsonl")
+    (tmp_path / "broken.csv").write_text("text1,text2,score\nyes, no, perhaps,1\n")
+    with pytest.raises(InputError, match="row 1 has not as many fields as the header"):
+        sts_task(tmp_path / "broken.csv")
+    folder = retrieval_folder(tmp_path / "beir")
+    judgements = folder / "qrels" / "test.tsv"
+    whole = judgements.read_text()
+    judgements.write_text(whole.replace("\t1\n", "\t0\n"))
+    with pytest.raises(InputError, match="no query has a relevant document"):
+        retrieval_task(folder)
+    judgements.write_text(whole)
+    (folder / "queries.jsonl").unlink()
+    with pytest.raises(InputError, match="has no file 'queries'"):
+        retrieval_task(folder)
+    write_jsonl(folder / "queries.jsonl", [{"_id": "other", "text": "a"}])
+    with pytest.raises(InputError, match="no query has a relevant document"):
+        retrieval_task(folder)
