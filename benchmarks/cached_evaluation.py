@@ -30,7 +30,7 @@ from sentence_transformers import SentenceTransformer
 from selfembed.evaluation.own_data import self_retrieval_task
 from selfembed.evaluation.scores import evaluate
 from selfembed.evaluation.tasks import choose_tasks
-from selfembed.ground.provenance import environment
+from selfembed.ground.environment import environment
 
 LIMIT = 0.8
 CLOSE = 0.005  # in percent: four digits of a score

@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
-from selfembed.ground.provenance import environment, peak_memory_gib
+from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.losses.contrastive import TwoViews, set_attention_dropout, two_views_loss
 
 LIMIT = 1.2

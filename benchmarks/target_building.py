@@ -55,7 +55,7 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, float | str]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     from selfembed.data.corpus import Corpus
-    from selfembed.ground.provenance import peak_memory_gib
+    from selfembed.ground.environment import peak_memory_gib
     from selfembed.model.backbone import load_backbone
     from selfembed.targets.data_driven import DataDriven, TokenStatistics, build_targets
     from selfembed.targets.tagger import Tagger, load_tagger

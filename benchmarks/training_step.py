@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from selfembed.ground.provenance import environment
+from selfembed.ground.environment import environment
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.model.backbone import EMBEDDED, Lora, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
-from selfembed.ground.provenance import environment, peak_memory_gib
+from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.losses.divergence import chunked_kl
 from selfembed.model.backbone import LMHead
 

@@ -18,7 +18,9 @@ import numpy as np
 from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train
 from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
 from selfembed.explanation.report import REPORT
-from selfembed.ground.provenance import Progress, environment, peak_memory_gib, write_json
+from selfembed.ground.environment import environment, peak_memory_gib
+from selfembed.ground.files import write_json
+from selfembed.ground.progress import Progress
 from selfembed.model.backbone import best_dtype
 from selfembed.recipes import find_recipe
 from selfembed.terminal.main import Bars, aligned_table, leave_report, quiet_libraries

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from selfembed.data.corpus import Corpus
-from selfembed.ground.provenance import environment, write_json
+from selfembed.ground.environment import environment
+from selfembed.ground.files import write_json
 from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.targets.cache import choose_texts

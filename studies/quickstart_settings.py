@@ -22,7 +22,8 @@ from transformers import set_seed
 from selfembed.data.corpus import Corpus
 from selfembed.data.python_docs import docstring_pairs, python_docs, split_pairs
 from selfembed.errors import InputError
-from selfembed.ground.provenance import environment, write_json
+from selfembed.ground.environment import environment
+from selfembed.ground.files import write_json
 from selfembed.model.attention import require_attention
 from selfembed.model.embedder import build_embedder
 from selfembed.terminal.main import quiet_libraries

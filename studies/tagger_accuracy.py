@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from selfembed.ground.provenance import environment, write_json
+from selfembed.ground.environment import environment
+from selfembed.ground.files import write_json
 from selfembed.targets.tagger import Tagger, load_tagger
 
 KEPT = ("NOUN", "PROPN", "ADJ")

@@ -29,7 +29,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
-from selfembed.ground.provenance import content_hash, environment, peak_memory_gib, write_json
+from selfembed.ground.environment import environment, peak_memory_gib
+from selfembed.ground.files import write_json
+from selfembed.ground.hashing import content_hash
 from selfembed.model.backbone import EMBEDDED, LMHead
 from selfembed.model.embedder import fitting_length
 from selfembed.recipes import choose_stages, find_recipe, override

@@ -18,7 +18,7 @@ import zstandard
 from selfembed.data import corpus as module
 from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
-from selfembed.ground.provenance import cache_dir
+from selfembed.ground.files import cache_dir
 
 TEXTS = ["one small text", "another small text, with ünïcode", "a third"]
 

@@ -13,7 +13,7 @@ from tiny import SENTENCES, save_tiny, tiny_tokenizer
 from transformers import AutoModel
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import content_hash
+from selfembed.ground.hashing import content_hash
 from selfembed.model.backbone import load_backbone
 from selfembed.model.embedder import EmbedderConfig, assemble_folder, build_embedder
 from selfembed.model.memory_tokens import memory_embedding

@@ -14,7 +14,8 @@ from sentence_transformers import SentenceTransformer
 from tiny import BOS_ID, SENTENCES, save_tiny
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import content_hash, write_json
+from selfembed.ground.files import write_json
+from selfembed.ground.hashing import content_hash
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.recipes import choose_stages, find_recipe
 from selfembed.training import run as training

@@ -10,7 +10,7 @@ from runs import plain_embedder
 from tiny import SENTENCES, save_tiny
 
 from selfembed.data.corpus import Corpus
-from selfembed.targets import store
+from selfembed.targets import cache
 from selfembed.targets.bag_of_tokens import BagOfTokens
 from selfembed.targets.cache import TargetSource, choose_texts
 from selfembed.targets.data_driven import DataDriven
@@ -93,13 +93,13 @@ def test_corpus_backbone_and_reading_count(source, computed, tmp_path):
 
 def test_statistics_are_shared_between_forms(source, monkeypatch):
     counts = []
-    collect = store.TokenStatistics.collect
+    collect = cache.TokenStatistics.collect
 
     def counted(*arguments, **options):
         counts.append(1)
         return collect(*arguments, **options)
 
-    monkeypatch.setattr(store.TokenStatistics, "collect", counted)
+    monkeypatch.setattr(cache.TokenStatistics, "collect", counted)
     for form in ("proportional", "softmax_support"):
         source.targets(DataDriven(form=form), SENTENCES[:5])
     assert len(counts) == 1

@@ -29,7 +29,7 @@ import zstandard
 
 from selfembed.data.python_docs import python_docs
 from selfembed.errors import InputError
-from selfembed.ground.provenance import cache_dir, writing
+from selfembed.ground.files import cache_dir, writing
 
 if TYPE_CHECKING:
     import datasets

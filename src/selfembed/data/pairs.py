@@ -21,7 +21,8 @@ from sentence_transformers.util import mine_hard_negatives
 from torch.utils.data import ConcatDataset
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import cache_dir, content_hash, texts_hash, writing
+from selfembed.ground.files import cache_dir, writing
+from selfembed.ground.hashing import content_hash, texts_hash
 
 _QUERY = ("query", "anchor", "question")
 _POSITIVE = ("positive", "answer", "pos")

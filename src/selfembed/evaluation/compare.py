@@ -23,7 +23,7 @@ from selfembed.errors import InputError
 from selfembed.evaluation.bootstrap import LEVEL, percentile_interval, resampled_scores, seed_of
 from selfembed.evaluation.comparison import Cell, Column, Comparison, Difference, Row
 from selfembed.evaluation.scores import Average, Scores, TaskScore, evaluate, require_embedder, training_run
-from selfembed.ground.provenance import Progress, silent
+from selfembed.ground.progress import Progress, silent
 
 _SETTINGS = (
     "input",

@@ -21,8 +21,10 @@ from sentence_transformers.base.modules import Router
 
 from selfembed.errors import InputError
 from selfembed.evaluation.vectors import VectorStore, text_key
+from selfembed.ground.files import cache_dir
+from selfembed.ground.hashing import content_hash
 from selfembed.ground.page import shorten
-from selfembed.ground.provenance import Progress, cache_dir, content_hash, silent
+from selfembed.ground.progress import Progress, silent
 
 _CHUNK = 512  # texts encoded and stored together, of about one length
 _LONG, _FEW = 768, 8  # characters; of longer texts a CPU takes so many at a time: more leave its caches

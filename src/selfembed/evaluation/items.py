@@ -31,7 +31,7 @@ from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
 from mteb.abstasks.text.summarization import AbsTaskSummarization
 from scipy.stats import spearmanr
 
-from selfembed.ground.provenance import content_hash
+from selfembed.ground.hashing import content_hash
 
 MEAN, SPEARMAN, PRECISION = "mean", "spearman", "average precision"
 DRAWS = "draws"  # the unit that is no item: the same texts, drawn again

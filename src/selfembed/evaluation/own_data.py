@@ -32,7 +32,7 @@ from selfembed.evaluation.tables import (
     read_columns,
     require_texts,
 )
-from selfembed.ground.provenance import content_hash
+from selfembed.ground.hashing import content_hash
 
 SEED = 0  # of the split of labelled texts and of the sample of self-retrieval
 _PAIR = {"sentence1": ("text1", "sentence1"), "sentence2": ("text2", "sentence2")}

@@ -25,7 +25,10 @@ from selfembed.errors import InputError
 from selfembed.evaluation.encoder import CachedEncoder
 from selfembed.evaluation.items import Items, task_items
 from selfembed.evaluation.tasks import ChosenTask, choose_tasks
-from selfembed.ground.provenance import Progress, content_hash, environment, silent, writing
+from selfembed.ground.environment import environment
+from selfembed.ground.files import writing
+from selfembed.ground.hashing import content_hash
+from selfembed.ground.progress import Progress, silent
 from selfembed.model.attention import probe_attention
 from selfembed.model.embedder import load_embedder as stock_or_ours
 from selfembed.training.export import RECORD

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from selfembed.ground.provenance import writing
+from selfembed.ground.files import writing
 
 _KEY_BYTES = 16  # of a SHA-256: two of a billion texts coincide with a probability of 1e-21
 

@@ -19,7 +19,7 @@ from selfembed.explanation.aligned_tokens import AlignedToken, Explained, aligne
 from selfembed.explanation.hit_miss import HitMissChange, hit_miss
 from selfembed.explanation.memory_tokens import MemoryRead, memory_tokens_of, read_memory
 from selfembed.explanation.spectrum import SpectrumChange, compare_spectra
-from selfembed.ground.provenance import Progress, silent
+from selfembed.ground.progress import Progress, silent
 from selfembed.targets.cache import choose_texts
 
 _CHUNK = 64  # texts between two progress reports

@@ -23,8 +23,9 @@ from selfembed.explanation.memory_tokens import COPIES, correlate_memory, memory
 from selfembed.explanation.reading import Reading, read_texts, sample_texts
 from selfembed.explanation.spectrum import SpectrumChange
 from selfembed.explanation.target_preview import TargetPreview, view_of
+from selfembed.ground.files import writing
 from selfembed.ground.page import box, fill, joined, page, shorten, table
-from selfembed.ground.provenance import Progress, silent, writing
+from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.targets import model_derived

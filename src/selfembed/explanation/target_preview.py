@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import Progress, silent
+from selfembed.ground.progress import Progress, silent
 from selfembed.model.embedder import build_embedder
 from selfembed.targets.cache import TokenTarget, choose_texts
 from selfembed.targets.model_derived import ModelDerived

@@ -21,7 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import arriving_folder, cache_dir, content_hash, files_hash
+from selfembed.ground.files import arriving_folder, cache_dir
+from selfembed.ground.hashing import content_hash, files_hash
 from selfembed.model.modes import mode_kept, turn_adapters_off
 
 EMBEDDED = "embedded"

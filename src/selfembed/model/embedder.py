@@ -14,7 +14,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from torch import nn
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import arriving_folder, cache_dir, content_hash
+from selfembed.ground.files import arriving_folder, cache_dir
+from selfembed.ground.hashing import content_hash
 from selfembed.model.attention import Attention, probe_attention, require_attention
 from selfembed.model.backbone import Backbone
 from selfembed.model.memory_tokens import MemoryInit, put_in_memory, require_memory_init

@@ -13,7 +13,9 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
 from selfembed.data.corpus import Corpus
-from selfembed.ground.provenance import Progress, cache_dir, content_hash, silent, texts_hash, writing
+from selfembed.ground.files import cache_dir, writing
+from selfembed.ground.hashing import content_hash, texts_hash
+from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone, LMHead
 from selfembed.targets import data_driven, model_derived
 from selfembed.targets.bag_of_tokens import BagOfTokens, build_bag_of_tokens

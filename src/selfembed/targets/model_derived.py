@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import Progress, silent
+from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import raw_backbone
 from selfembed.targets.token_targets import TokenTargets
 

@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from transformers import AutoModel
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import arriving_folder, write_json
+from selfembed.ground.files import arriving_folder, write_json
 from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from selfembed.data.corpus import Corpus
 from selfembed.data.pairs import Examples, batches, instructed, pools, read_examples, read_sets
 from selfembed.errors import InputError
-from selfembed.ground.provenance import content_hash
+from selfembed.ground.hashing import content_hash
 from selfembed.losses.compression import Compression
 from selfembed.losses.contrastive import Supervised, TwoViews
 from selfembed.model.backbone import EMBEDDED, Backbone, LMHead, best_dtype, load_backbone

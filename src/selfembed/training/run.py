@@ -27,7 +27,9 @@ from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from selfembed.errors import InputError
-from selfembed.ground.provenance import Progress, environment, peak_memory_gib, silent, write_json, writing
+from selfembed.ground.environment import environment, peak_memory_gib
+from selfembed.ground.files import write_json, writing
+from selfembed.ground.progress import Progress, silent
 from selfembed.losses.compression import Compression, CompressionLoss
 from selfembed.losses.contrastive import (
     Supervised,

@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from transformers import TrainerCallback
 
 from selfembed.data.pairs import Examples, batches, in_batches, pools, with_mined_negatives
-from selfembed.ground.provenance import write_json
+from selfembed.ground.files import write_json
 from selfembed.losses.contrastive import Supervised
 from selfembed.recipes import Stage
 

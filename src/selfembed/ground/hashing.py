@@ -1,0 +1,40 @@
+"""Content hashes of settings, texts and files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def content_hash(*parts: Any) -> str:
+    """64 hex digits of SHA-256 over JSON-like parts; dataclasses count as their fields, with their class's name."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {"class": type(value).__name__, **dataclasses.asdict(value)}
+        raise TypeError(f"cannot hash a {type(value).__name__}")
+
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode()).hexdigest()
+
+
+def texts_hash(texts: Iterator[str]) -> str:
+    """64 hex digits of SHA-256 over texts in order; where one ends and the next begins counts."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def files_hash(files: list[Path]) -> str:
+    """64 hex digits of SHA-256 over the names and contents of files."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
