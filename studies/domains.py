@@ -1,4 +1,4 @@
-"""The domains that embedders are held against other searches on: texts to train on, and queries with the texts they seek.
+"""The domains that embedders are held against other searches on: texts to train on, and queries for other texts.
 
 What is sought is never trained on: docstrings of other modules, other abstracts, other articles, other entries.
 """
@@ -33,7 +33,7 @@ class Domain:
         queries: Each seeks one document.
         documents: What is searched.
         relevant: The index of each query's document.
-        itself: The index of the document that is the query itself and is left out of its ranking, by the query's index.
+        itself: The index of the document that is the query itself, by the query's index; its ranking leaves it out.
     """
 
     name: str

@@ -236,9 +236,9 @@ def train_stage(lab: Lab, model: nn.Module, run: Run, stage: Stage, number: int)
             with torch.no_grad(), model.disable_adapter():
                 raw_BD = lab.embed(model, [pair.passage for pair in chosen], stage.passage_tokens) - mean_D
             diagonal = torch.eye(len(chosen), dtype=torch.bool, device=lab.device)
+            units = [F.normalize(x, dim=-1) for x in (raw_BD, passages_BD - passages_BD.mean(0).detach())]
             teacher_BB, student_BB = (
-                (F.normalize(x, dim=-1) @ F.normalize(x, dim=-1).T / stage.keep_temperature).masked_fill(diagonal, -1e4)
-                for x in (raw_BD, passages_BD - passages_BD.mean(0).detach())
+                (unit_BD @ unit_BD.T / stage.keep_temperature).masked_fill(diagonal, -1e4) for unit_BD in units
             )
             loss = loss + stage.keep * F.kl_div(
                 F.log_softmax(student_BB, -1), F.log_softmax(teacher_BB, -1), log_target=True, reduction="batchmean"

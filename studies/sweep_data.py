@@ -105,7 +105,8 @@ def main() -> None:
     for domain in found:
         if domain.name != "wordnet":
             texts = [passage.text for passage in domain.passages]
-            write_targets(texts, backbone, DataDriven(variants="merge"), options.out / "targets" / f"{domain.name}.npz")
+            file = options.out / "targets" / f"{domain.name}.npz"
+            write_targets(texts, backbone, DataDriven(variants="merge"), file)
             print("targets", domain.name, flush=True)
 
 

@@ -20,7 +20,7 @@ FLOORS = (
     {"data", "model"},
     {"targets"},
     {"losses"},
-    {"recipes"},
+    {"calibration", "recipes"},
     {"training"},
     {"doctor", "evaluation"},
     {"explanation"},
