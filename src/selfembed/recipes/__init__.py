@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from selfembed.errors import InputError
 from selfembed.recipes.llm2comp import llm2comp, llm2comp_small, llm2comp_unsup, llm2comp_unsup_small
-from selfembed.recipes.stage import Recipe, Stage, choose_stages, override
+from selfembed.recipes.override import override
+from selfembed.recipes.recipe import Recipe, choose_stages
+from selfembed.recipes.stage import Stage
 from selfembed.recipes.text2token import bag_of_tokens, text2token, text2token_small
 
 RECIPES = {
