@@ -255,10 +255,14 @@ def _losses(seen: Seen) -> Markup:
     for number, stage in enumerate(seen.record["stages"], 1):
         losses = [entry["loss"] for entry in stage["loss_curve"]]
         caption = f"{stage['name']}: {stage['texts']:,} texts, {stage['training_seconds']:.0f} s"
-        if losses and all(map(math.isfinite, losses)):
-            figures.append(_figure(plots.loss_curve(losses, name=f"loss-{number}"), caption))
-        else:
+        if not losses or not all(map(math.isfinite, losses)):
             figures.append(_without(f"{stage['name']}: its record has no finite losses"))
+            continue
+        figures.append(_figure(plots.loss_curve(losses, name=f"loss-{number}"), caption))
+        for place, part in enumerate(stage["loss_curve"][0].get("parts", ())):
+            losses = [entry["parts"][part] for entry in stage["loss_curve"]]
+            curve = plots.loss_curve(losses, name=f"loss-{number}-{place}")
+            figures.append(_figure(curve, f"{stage['name']}, of it {part}"))
     how = (
         "What each stage made smaller, in nats: the thick line should fall, and flatten where nothing more is learnt. "
         "The losses of different stages cannot be compared."

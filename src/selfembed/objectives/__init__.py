@@ -1,4 +1,4 @@
-"""Objectives by name: one a file."""
+"""Objectives: what a stage can optimise, one a file."""
 
 from __future__ import annotations
 
@@ -6,24 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from selfembed.errors import InputError
-from selfembed.objectives.bag_of_tokens import BagOfTokens
-from selfembed.objectives.compression import Compression
-from selfembed.objectives.data_driven import DataDriven
-from selfembed.objectives.model_derived import ModelDerived
+from selfembed.objectives.mixture import Mixture
 from selfembed.objectives.objective import Objective
-from selfembed.objectives.supervised import Supervised
-from selfembed.objectives.two_views import TwoViews
+from selfembed.objectives.registry import OBJECTIVES, find_objective
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "data_driven": DataDriven,
-    "model_derived": ModelDerived,
-    "bag_of_tokens": BagOfTokens,
-    "compression": Compression,
-    "two_views": TwoViews,
-    "supervised": Supervised,
-}
-
-__all__ = ["OBJECTIVES", "Objective", "recorded_objective"]
+__all__ = ["OBJECTIVES", "Mixture", "Objective", "find_objective", "recorded_objective"]
 
 
 def recorded_objective(fields: Mapping[str, Any]) -> Objective:
@@ -32,11 +19,13 @@ def recorded_objective(fields: Mapping[str, Any]) -> Objective:
     Raises:
         InputError: the record is of another version, which had other objectives or other options.
     """
-    kinds = {kind.__name__: kind for kind in OBJECTIVES.values()}
+    kinds = {kind.__name__: kind for kind in (*OBJECTIVES.values(), Mixture)}
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     kind = options.pop("kind", None)
     if kind not in kinds:
         raise InputError(f"objective {kind}: expected one of {', '.join(kinds)}; the record is of another version")
+    if kinds[kind] is Mixture:
+        options["parts"] = {name: recorded_objective(part) for name, part in options["parts"].items()}
     try:
         return kinds[kind](**options)
     except TypeError as error:

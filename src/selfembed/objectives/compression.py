@@ -25,7 +25,7 @@ class Compression(CompressionOptions, Objective):
         if reading.pooling != "memory":
             raise InputError(
                 f"pooling {reading.pooling!r}: compression needs memory tokens to compress a text into; expected "
-                "pooling 'memory' with memory_tokens, 8 in the paper"
+                "pooling 'memory' and memory_tokens 8, of the recipe or, in a sequence, of its first recipe"
             )
         if reading.template != NO_PROMPT:
             raise InputError(f"prompt {reading.template!r}: compression splits the bare text; expected no prompt")

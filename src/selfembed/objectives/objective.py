@@ -1,12 +1,12 @@
 """What an objective is, what it is given, and what it gives to training.
 
-An objective is a frozen dataclass of options, in a file of its own, with a line in the registry, ``OBJECTIVES`` of
-:mod:`selfembed.objectives`. It supplies ``citation`` and :meth:`Objective.prepare`; all else has a default. What
-``prepare`` returns is a loss as sentence-transformers knows it, ``loss(sentence_features, labels)``, and which texts
-it can be taught on.
+An objective is a frozen dataclass of options, in a file of its own, with a line in
+:mod:`selfembed.objectives.registry`. It supplies ``citation`` and :meth:`Objective.prepare`; all else has a default.
+What ``prepare`` returns is a loss as sentence-transformers knows it, ``loss(sentence_features, labels)``, and which
+texts it can be taught on.
 
-To share forward passes in a :class:`~selfembed.objectives.mixture.Mixture` the loss supplies three things more, see
-:class:`selfembed.losses.shared.LossOfEmbeddings`:
+To share forward passes in a mixture the objective says ``shares_forward = True`` and its loss supplies three things
+more, see :class:`selfembed.losses.mixture.LossOfEmbeddings`:
 
 - ``columns``: the columns whose embeddings it reads, one name each; a column named twice is embedded twice;
 - ``constants(features, labels)``: what it needs besides embeddings and without a gradient, such as targets;
@@ -182,6 +182,7 @@ class Objective(ABC):
         citation: BibTeX entry of the paper it is from.
         attention_dropout: of attention probabilities while it is trained.
         trains_memory: whether memory vectors are trained; else they stay as they stand.
+        shares_forward: whether its loss is one of embeddings, so that a mixture need not pay for it again.
     """
 
     reads: Literal["texts", "pairs"] = "texts"
@@ -190,6 +191,7 @@ class Objective(ABC):
     citation: str
     attention_dropout: float = 0.0
     trains_memory: bool = False
+    shares_forward: bool = False
 
     @property
     def citations(self) -> tuple[str, ...]:

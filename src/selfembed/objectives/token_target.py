@@ -19,6 +19,7 @@ class TokenTarget(Objective):
     """A text's embedding shall decode to a sparse distribution over the vocabulary, which is computed beforehand."""
 
     citation = TEXT2TOKEN
+    shares_forward = True
 
     @abstractmethod
     def key(self, material: Material) -> list[Any]:

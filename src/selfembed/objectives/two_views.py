@@ -24,6 +24,7 @@ class TwoViews(Objective):
 
     citation = SIMCSE
     whole_batch = True
+    shares_forward = True
     forwards = 2 * (1 + STEP_FORWARDS)  # both views, once more for the cached gradients
 
     temperature: float = 0.05

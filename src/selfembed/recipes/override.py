@@ -53,7 +53,13 @@ def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> An
     for (name, *rest), change in changes.items():
         by_name.setdefault(name, {})[tuple(rest)] = change
     if isinstance(holder, dict):
-        return {**holder, **{name: _replace(holder[name], below) for name, below in by_name.items()}}
+        changed = {
+            name: _parse(below[()][0], type(holder[name]), below[()][1])
+            if () in below
+            else _replace(holder[name], below)
+            for name, below in by_name.items()
+        }
+        return {**holder, **changed}
     replaced = {}
     for name, below in by_name.items():
         if () in below:

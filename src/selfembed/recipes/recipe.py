@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfembed.errors import InputError
+from selfembed.ground.names import did_you_mean
 from selfembed.model.backbone import Lora
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives.objective import Objective
@@ -57,7 +58,10 @@ def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """
     for name in names:
         if name not in recipe.stages:
-            raise InputError(f"stage {name!r}: recipe {recipe.name} has {', '.join(recipe.stages)}")
+            raise InputError(
+                f"stage {name!r}: recipe {recipe.name} has {', '.join(recipe.stages)}"
+                + did_you_mean(name, recipe.stages)
+            )
     return dataclasses.replace(recipe, stages={name: recipe.stages[name] for name in names})
 
 

@@ -146,7 +146,8 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
         "--recipe",
         default="text2token",
         help="text2token (default; the paper's numbers), text2token-small (minutes on two CPU cores), bag-of-tokens, "
-        "llm2comp-unsup, llm2comp (with --pairs), or these two with -small",
+        "llm2comp-unsup, llm2comp (with --pairs), llm2vec-unsup, or these three with -small; or stages of several: "
+        "'RECIPE.STAGE -> RECIPE.STAGE'",
     )
 
     group = verb.add_argument_group("numbers of the recipe")

@@ -130,8 +130,7 @@ def make_plan(
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
     sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
-    for stage in resolved.stages.values():
-        stage.objective.check(resolved.embedder, backbone)
+    check_stages(resolved, backbone)
     for length in (*(stage.max_length for stage in resolved.stages.values()), resolved.embed_length):
         fitting_length(backbone, resolved.embedder, length)
     needs_tagger = any(stage.objective.needs_tagger for stage in resolved.stages.values())
@@ -149,6 +148,19 @@ def make_plan(
         pairs=sets,
         dev=dev_set,
     )
+
+
+def check_stages(recipe: Recipe, backbone: Backbone) -> None:
+    """Refuses a recipe of which a stage cannot train its embedder.
+
+    Raises:
+        InputError: one line that names the stage.
+    """
+    for name, stage in recipe.stages.items():
+        try:
+            stage.objective.check(recipe.embedder, backbone)
+        except InputError as error:
+            raise InputError(f"stage {name} of recipe {recipe.name}: {error}") from error
 
 
 def find_corpus(given: Any, pairs: tuple[Examples, ...]) -> Corpus:
