@@ -1,9 +1,9 @@
 """Text2Token's data-driven targets: a text's key tokens, weighted by TF-IDF (arXiv 2510.10224, Eq. 12-17).
 
     IDF(w) = ln(|D| / df(w)), unsmoothed                      Eq. 12
-    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDriven.tf``
+    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDrivenOptions.tf``
     score(w, x) = TF(w, x) * IDF(w)  if w lies in a noun, proper noun or adjective of x, else 0
-    P(w | x) from the scores                                  Eq. 17, see ``DataDriven.form``
+    P(w | x) from the scores                                  Eq. 17, see ``DataDrivenOptions.form``
 
 Words are the backbone's own token ids, on the bare text: no prompt, no special tokens, no truncation. Where the paper
 leaves a choice, the option's default is the reading we take; docs/papers.md says why.
@@ -41,7 +41,7 @@ _BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataDriven:
+class DataDrivenOptions:
     """What makes a token a key token, and how much it weighs.
 
     Args:
@@ -169,7 +169,7 @@ class TokenStatistics:
         documents: |D|, the number of texts.
         df_V: int64, texts that contain the token or, with merged variants, any variant of it.
         count_V: int64, occurrences of the id itself.
-        variants, leading_space: As in the ``DataDriven`` they were collected with.
+        variants, leading_space: As in the ``DataDrivenOptions`` they were collected with.
     """
 
     documents: int
@@ -183,7 +183,7 @@ class TokenStatistics:
         cls,
         texts: Iterable[str],
         tokenizer: PreTrainedTokenizerBase,
-        options: DataDriven,
+        options: DataDrivenOptions,
         vocab_size: int,
         progress: Progress | None = None,
     ) -> TokenStatistics:
@@ -257,7 +257,7 @@ def build_targets(
     tokenizer: PreTrainedTokenizerBase,
     tagger: Tagger | None,
     statistics: TokenStatistics,
-    options: DataDriven,
+    options: DataDrivenOptions,
     vocab_size: int,
     progress: Progress | None = None,
 ) -> TokenTargets:
@@ -335,7 +335,7 @@ def token_groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndar
     return np.array([lowest.setdefault(form.casefold(), i) if form else i for i, form in enumerate(plain)], np.int32)
 
 
-def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDriven) -> np.ndarray:
+def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDrivenOptions) -> np.ndarray:
     if options.variants == "keep":
         return np.arange(vocab_size, dtype=np.int32)
     return token_groups(tokenizer, vocab_size)
@@ -353,7 +353,7 @@ def _plain_forms(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[l
 
 
 def _written_as(
-    tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDriven
+    tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDrivenOptions
 ) -> np.ndarray:
     """``written_V``: the id that a target lists when a text has this one."""
     own_V = np.arange(len(group_V))
@@ -386,7 +386,7 @@ def _count(
 
 
 def _distribution(
-    score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDriven
+    score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDrivenOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """``weight_U`` and ``rest_B`` (float32) of positive scores: Eq. 17 in the form asked for."""
     rest_B = np.zeros(batch)

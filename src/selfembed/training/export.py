@@ -180,7 +180,7 @@ def model_card(recipe: Recipe, record: dict[str, Any]) -> str:
     """README.md of the folder."""
     config = recipe.embedder
     stages = "\n".join(
-        f"| {name} | {type(stage.objective).__name__} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {name} | {stage.objective.title} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
         f"| {stage.learning_rate:g} |"
         for name, stage in recipe.stages.items()
     )
