@@ -21,12 +21,13 @@ import dev_tasks
 import domains
 import numpy as np
 import torch
+from domains import passage
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from selfembed.data.pair_sources import Passage, draw_pairs
+from selfembed.data.pair_sources import draw_pairs
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 READ_TOKENS = 512
@@ -88,7 +89,7 @@ class Lab:
         if name not in self._domains:
             with gzip.open(self.data / "domains" / f"{name}.json.gz", "rt", encoding="utf-8") as stream:
                 record = json.load(stream)
-            record["passages"] = [Passage(*row) for row in record["passages"][: self.limit]]
+            record["passages"] = [passage(*row) for row in record["passages"][: self.limit]]
             if self.limit:
                 record |= {key: record[key][: self.limit] for key in ("queries", "documents", "relevant")}
             self._domains[name] = domains.Domain(**record | {"itself": dict(record["itself"])})

@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from selfembed import load_backbone
-from selfembed.data.pair_sources import Passage
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import EmbedderConfig, embedder_prompt
 from selfembed.targets.data_driven import DataDriven, TokenStatistics, build_targets
@@ -39,7 +38,7 @@ def wiki(data: Path) -> domains.Domain:
     table = pq.read_table(data / "wiki" / "passages.parquet").slice(0, WIKI_PASSAGES).to_pydict()
     numbers: dict[str, int] = {}
     passages = [
-        Passage(text, numbers.setdefault(name.rpartition("-")[0], len(numbers)), title)
+        domains.passage(text, numbers.setdefault(name.rpartition("-")[0], len(numbers)), title)
         for name, title, text in zip(table["id"], table["title"], table["text"], strict=True)
     ]
     return domains.Domain(

@@ -12,11 +12,15 @@ from selfembed import EmbedderConfig, InputError, build_embedder, load_backbone
 from selfembed.calibration.affine_map import add_map, candidates, identity, map_of, spectrum, without_map
 from selfembed.calibration.choice import choose_map
 from selfembed.calibration.self_retrieval import SelfRetrieval, self_retrieval
-from selfembed.data.pair_sources import Passage
+from selfembed.data.passages import Passage
 
 RNG = np.random.default_rng(0)
 VECTORS_ND = RNG.standard_normal((40, 8)).astype(np.float32) @ RNG.standard_normal((8, 8)) + 3
 WEIGHT_VD = torch.from_numpy(RNG.standard_normal((50, 8)))
+
+
+def passage(text, document, title=""):
+    return Passage(text=text, words=len(text.split()), title=title, title_from="", document=document)
 
 
 def maps(spectrum_DD=None):
@@ -117,17 +121,17 @@ def test_ndcg_by_hand():
 
 def test_self_retrieval_takes_one_pair_a_document():
     passages = [
-        Passage(f"Words on subject {n} come first here. Then {n} more of them follow after it.", n, f"Title {n}")
+        passage(f"Words on subject {n} come first here. Then {n} more of them follow after it.", n, f"Title {n}")
         for n in range(20)
         for _ in range(2)
     ]
     search = self_retrieval(passages, 12, seed=1)
     assert len(search.queries) == len(search.passages) == 12
     assert search == self_retrieval(passages, 12, seed=1) != self_retrieval(passages, 12, seed=2)
-    for query, passage in zip(search.queries, search.passages, strict=True):
-        assert query not in passage
+    for query, rest in zip(search.queries, search.passages, strict=True):
+        assert query not in rest
 
 
 def test_too_few_texts_for_self_retrieval():
     with pytest.raises(InputError, match="expected at least 8"):
-        self_retrieval([Passage("Same words again and again. They do not tell texts apart.", n) for n in range(9)], 12)
+        self_retrieval([passage("Same words again and again. They do not tell texts apart.", n) for n in range(9)], 12)

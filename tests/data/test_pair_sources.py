@@ -8,16 +8,21 @@ from collections import Counter
 import pytest
 
 from selfembed import InputError
-from selfembed.data.pair_sources import SOURCES, Passage, draw_pairs, sentences
+from selfembed.data.pair_sources import SOURCES, draw_pairs, sentences
+from selfembed.data.passages import Passage
 
 # Every word occurs once, so that a word on both sides is a character on both sides.
 NUMBERS = [f"w{i}" for i in range(400)]
 
 
-def passage(start: int, document: int, title: str | None = None, length: int = 40) -> Passage:
+def of(text: str, document: int = 0, title: str = "") -> Passage:
+    return Passage(text=text, words=len(text.split()), title=title, title_from="", document=document)
+
+
+def passage(start: int, document: int, title: str = "", length: int = 40) -> Passage:
     words = NUMBERS[start : start + length]
     text = " ".join(f"{word.capitalize()}." if i % 10 == 9 else word.capitalize() for i, word in enumerate(words))
-    return Passage(text, document, title)
+    return of(text, document, title)
 
 
 PASSAGES = [
@@ -56,7 +61,7 @@ def test_neighbours_are_of_one_document():
 
 def test_a_title_that_begins_the_text_is_not_in_the_passage():
     text = "Gzip files: they hold compressed data of any kind and size."
-    pairs = draw_pairs([Passage(text, 0, "Gzip files")], 1, weights={"title": 1.0})
+    pairs = draw_pairs([of(text, 0, "Gzip files")], 1, weights={"title": 1.0})
     assert (pairs[0].query, pairs[0].passage) == ("Gzip files", "they hold compressed data of any kind and size.")
 
 
@@ -82,24 +87,24 @@ def test_weights_and_seed():
 
 
 def test_a_corpus_without_titles_of_short_lines():
-    lines = [Passage(f"the {word} line of a file with short lines in it", i) for i, word in enumerate("abcdef")]
+    lines = [of(f"the {word} line of a file with short lines in it", i) for i, word in enumerate("abcdef")]
     assert {pair.source for pair in draw_pairs(lines, 12, weights={"title": 1.0, "sentence": 1.0, "parts": 0.1})} == {
         "parts"
     }
     assert draw_pairs(lines, 12, weights={"title": 1.0}) == []
-    assert draw_pairs([Passage("short", 0)], 5, weights=dict.fromkeys(SOURCES, 1.0)) == []
+    assert draw_pairs([of("short", 0)], 5, weights=dict.fromkeys(SOURCES, 1.0)) == []
 
 
 def test_sentences_in_scripts_with_and_without_spaces():
     assert sentences('He said "no." Then he left, e.g. here.') == ['He said "no.', "Then he left, e.g. here."]
     assert sentences("我们走。你好！再见。") == ["我们走。", "你好！", "再见。"]
     text = "这本书很有意思。" * 3
-    cut = SOURCES["sentence"]([Passage(text, 0)], 0, random.Random(0))
+    cut = SOURCES["sentence"]([of(text, 0)], 0, random.Random(0))
     assert cut == ("这本书很有意思。", "这本书很有意思。 这本书很有意思。")
 
 
 def test_equal_sides_make_no_pair():
-    assert draw_pairs([Passage("same words here. same words here.", 0)], 3, weights={"sentence": 1.0}) == []
+    assert draw_pairs([of("same words here. same words here.", 0)], 3, weights={"sentence": 1.0}) == []
 
 
 def test_bad_weights():

@@ -11,7 +11,7 @@ from selfembed.losses.mixture import MixtureLoss
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives.objective import Material, Measured, Objective, Prepared
-from selfembed.objectives.order import turns
+from selfembed.objectives.order import columns_of, turns
 from selfembed.objectives.registry import find_objective
 from selfembed.targets.token_targets import TokenTargets
 
@@ -55,6 +55,7 @@ class Mixture(Objective):
             "forwards": max(sharing, default=0.0) + sum(alone),
             "attention_dropout": max(part.attention_dropout for part in parts.values()),
             "trains_memory": any(part.trains_memory for part in parts.values()),
+            "fresh": any(part.fresh for part in parts.values()),
         }
         for name, value in decided.items():
             object.__setattr__(self, name, value)
@@ -121,7 +122,7 @@ class Mixture(Objective):
             material.embedder,
             {name: one.loss for name, one in prepared.items()},
             self.weights,
-            columns=(*columns, "text"),
+            columns=tuple(columns_of(material, mixed)),
             text_of_turn=turns(material, mixed),
             by_text=[name for name, one in prepared.items() if one.label == "text"],
             whole=[name for name, part in self.parts.items() if part.whole_batch],

@@ -81,6 +81,7 @@ class Material:
         weights: fingerprint of the weights under the adapter, which earlier stages may be merged into.
         corpus: whose statistics count.
         texts: of the corpus, those of the stage; empty where the objective reads pairs.
+        places: the rows of the corpus that they are; None where they are not of the corpus.
         pairs: labelled examples.
         dev: labelled examples that decide when to stop.
         tagger: of parts of speech.
@@ -99,6 +100,7 @@ class Material:
     weights: str
     corpus: Corpus
     texts: Sequence[str] = ()
+    places: Sequence[int] | None = None
     pairs: tuple[Examples, ...] = ()
     dev: Examples | None = None
     tagger: Tagger | None = None
@@ -127,7 +129,8 @@ class Prepared:
     Args:
         loss: takes ``(sentence_features, labels)`` and gives one number, or a number by name that are added up.
         rows: which of the material's texts are trained on, ascending; None: all.
-        columns: further columns of text beside ``text``, each with one entry per text of the material.
+        columns: further columns of text beside ``text``, each with one entry per text of the material; one named
+            ``text`` stands in the texts' place.
         label: what stands in the column ``label``: the ``"text"``'s number among the material's texts, or the number
             of its ``"turn"``, which is another whenever a text comes again.
         notes: for the record of the stage.
@@ -183,6 +186,8 @@ class Objective(ABC):
         attention_dropout: of attention probabilities while it is trained.
         trains_memory: whether memory vectors are trained; else they stay as they stand.
         shares_forward: whether its loss is one of embeddings, so that a mixture need not pay for it again.
+        fresh: whether a text that comes again in a stage is to be another text of the material, of which something
+            else is made.
     """
 
     reads: Literal["texts", "pairs"] = "texts"
@@ -192,6 +197,7 @@ class Objective(ABC):
     attention_dropout: float = 0.0
     trains_memory: bool = False
     shares_forward: bool = False
+    fresh: bool = False
 
     @property
     def citations(self) -> tuple[str, ...]:

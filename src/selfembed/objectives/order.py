@@ -36,14 +36,20 @@ def training_order(length_N: Sequence[int], budget: Budget, *, seed: int) -> lis
 def turns(material: Material, prepared: Prepared) -> list[int]:
     """The number, among the material's texts, of the text of each turn."""
     rows = range(len(material.texts)) if prepared.rows is None else prepared.rows
-    columns = [material.texts, *prepared.columns.values()]
+    columns = columns_of(material, prepared).values()
     lengths = [sum(len(column[row]) for column in columns) for row in rows]
     return [rows[place] for place in training_order(lengths, material.budget, seed=material.seed)]
+
+
+def columns_of(material: Material, prepared: Prepared) -> dict[str, Sequence[str]]:
+    """The columns of text that a stage reads, ``text`` the last."""
+    others = {name: column for name, column in prepared.columns.items() if name != "text"}
+    return {**others, "text": prepared.columns.get("text", material.texts)}
 
 
 def rows_in_order(material: Material, prepared: Prepared) -> Dataset:
     """The rows as the trainer shall take them: further columns, then ``text`` and ``label``."""
     rows = turns(material, prepared)
-    columns = {**prepared.columns, "text": material.texts}
+    columns = columns_of(material, prepared)
     taken = {name: [column[row] for row in rows] for name, column in columns.items()}
     return Dataset.from_dict({**taken, "label": rows if prepared.label == "text" else list(range(len(rows)))})

@@ -10,6 +10,7 @@ from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.masked_next_token import MaskedNextToken
 from selfembed.objectives.model_derived import ModelDerived
 from selfembed.objectives.objective import Objective
+from selfembed.objectives.pairs import Pairs
 from selfembed.objectives.supervised import Supervised
 from selfembed.objectives.two_views import TwoViews
 
@@ -20,6 +21,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "compression": Compression,
     "two_views": TwoViews,
     "masked_next_token": MaskedNextToken,
+    "pairs": Pairs,
     "supervised": Supervised,
 }
 

@@ -60,9 +60,14 @@ def stored_statistics(
 
 
 def choose_texts(texts: Dataset, count: int, *, skip: int = 0, seed: int) -> Dataset:
-    """The ``count`` texts after the first ``skip`` of a seeded shuffle; it starts over where the corpus ends."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    return texts.select(order[np.arange(skip, skip + min(count, len(texts))) % len(texts)])
+    """The texts of :func:`choose_rows`, each once at most."""
+    return texts.select(choose_rows(len(texts), min(count, len(texts)), skip=skip, seed=seed))
+
+
+def choose_rows(rows: int, count: int, *, skip: int = 0, seed: int) -> np.ndarray:
+    """The ``count`` rows after the first ``skip`` of a seeded shuffle; it starts over where the rows end."""
+    order = np.random.default_rng(seed).permutation(rows)
+    return order[np.arange(skip, skip + count) % rows]
 
 
 def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]:

@@ -32,7 +32,7 @@ from selfembed.model.modes import checkpointing_kwargs
 from selfembed.objectives.objective import Prepared
 from selfembed.objectives.order import rows_in_order
 from selfembed.recipes import Stage
-from selfembed.targets.cache import choose_texts
+from selfembed.targets.cache import choose_rows
 from selfembed.training.checkpoints import StageWatch, checkpoint_step, last_checkpoint
 from selfembed.training.export import merged_backbone
 from selfembed.training.plan import Plan
@@ -174,13 +174,17 @@ def run_stage(
     if plan.recipe.embedder.memory_tokens:
         memory_embedding(embedder).memory.requires_grad_(objective.trains_memory)
     set_attention_dropout(embedder, objective.attention_dropout)
-    texts = []
+    texts, places = [], []
     if objective.reads == "texts":
-        texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=skip, seed=plan.seed)["text"])
+        corpus = plan.corpus.texts()
+        count = stage.texts if objective.fresh else min(stage.texts, len(corpus))
+        places = choose_rows(len(corpus), count, skip=skip, seed=plan.seed).tolist()
+        texts = list(corpus.select(places)["text"])
     material = plan.material(
         max_length=stage.max_length,
         budget=stage.budget,
         texts=texts,
+        places=places,
         make_embedder=lambda: embedder,
         make_head=lambda: head,
         folder=folder,
