@@ -93,7 +93,8 @@ def decode_vectors(
     top_Bk, ids_Bk = (torch.cat(parts) for parts in zip(*top, strict=True))
     result = []
     for text, ids_k, top_k in zip(texts, ids_Bk.tolist(), top_Bk.tolist(), strict=True):
-        own_ids = {i for form in (text, " " + text) for i in tokenizer(form, add_special_tokens=False)["input_ids"]}
+        forms = tokenizer([text, " " + text], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        own_ids = {i for ids in forms for i in ids}
         own = {bare(tokenizer.decode([i])) for i in own_ids}
         tokens = [(i, p, tokenizer.decode([i])) for i, p in zip(ids_k, top_k, strict=True)]
         result.append(
