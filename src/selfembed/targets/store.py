@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from selfembed.backbone import Backbone, LMHead
 from selfembed.corpus import Corpus
-from selfembed.provenance import Progress, cache_dir, content_hash, silent, texts_hash, writing
+from selfembed.provenance import Progress, cache_dir, content_hash, silent, tensors_hash, texts_hash, writing
 from selfembed.targets import data_driven, model_derived
 from selfembed.targets.bag_of_tokens import BagOfTokens, build_bag_of_tokens
 from selfembed.targets.data_driven import DataDriven, TokenStatistics
@@ -24,7 +28,8 @@ from selfembed.targets.token_target import TokenTargets
 
 TokenTarget = DataDriven | ModelDerived | BagOfTokens
 Stored = TypeVar("Stored", TokenTargets, TokenStatistics)
-_FORMAT = 2  # part of every key: raise it when what is computed changes
+_WRITTEN_BY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")  # and where: not what is computed
+_FORMAT = 3  # part of every key: raise it when what is computed changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,8 @@ class TargetSource:
         corpus: whose statistics count (IDF, common distribution).
         tagger: of parts of speech; needed for data-driven targets with a filter.
         statistics_texts: texts of the corpus that are counted, at most.
-        embedder: the raw backbone read as an embedder, or one with adapters; needed for model-derived targets.
+        embedder: the backbone read as an embedder, with adapters or without, earlier stages merged into it or not;
+            needed for model-derived targets.
         head: the decoder layer; needed with it.
     """
 
@@ -55,10 +61,7 @@ class TargetSource:
         if isinstance(objective, DataDriven):
             key += [self.tagger.name if self.tagger else None, self.statistics_texts]
         if isinstance(objective, ModelDerived):
-            embedder = self.embedder
-            # The rest of a tokenizer's state changes with use: padding and truncation are those of the last call.
-            prompt = json.loads(embedder.tokenizer.backend_tokenizer.to_str())["post_processor"]
-            key += [prompt, str(embedder), embedder.max_seq_length, str(embedder.dtype), attention_of(embedder)]
+            key += [raw_model_state(self.embedder, self.head)]
         return self._stored("targets", key, TokenTargets, lambda: self._compute(objective, texts, progress))
 
     def _compute(self, objective: TokenTarget, texts: Sequence[str], progress: Progress) -> TokenTargets:
@@ -94,7 +97,8 @@ class TargetSource:
         return model_derived.common_distribution(self.embedder, self.head, list(sample), progress)
 
     def _stored(self, kind: str, key: list[Any], form: type[Stored], compute: Callable[[], Stored]) -> Stored:
-        name = content_hash(_FORMAT, kind, self.backbone.fingerprint, *key)[:32]
+        own = [self.backbone.fingerprint, tokenizer_hash(self.backbone.tokenizer)]
+        name = content_hash(_FORMAT, kind, *own, *key)[:32]
         file: Path = cache_dir() / kind / f"{name}.safetensors"
         if file.exists():
             return form.load(file)
@@ -123,8 +127,40 @@ def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]
     return add
 
 
-def attention_of(embedder: SentenceTransformer) -> bool:
-    return bool(getattr(embedder.transformers_model.config, "is_causal", True))
+def raw_model_state(embedder: SentenceTransformer, head: LMHead) -> list[Any]:
+    """All that the distributions of :func:`model_derived.raw_log_probabilities` depend on, as hashes and settings.
+
+    Weights are those in memory, so that what earlier stages have merged into them counts. Adapters do not: they are
+    off.
+    """
+    model = embedder.transformers_model
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _WRITTEN_BY}
+    config["is_causal"] = bool(getattr(model.config, "is_causal", True))
+    return [
+        tensors_hash(raw_tensors(embedder)),
+        content_hash(json.dumps(config, sort_keys=True, default=str)),
+        str(embedder),  # its modules and their settings
+        [tokenizer_hash(embedder.tokenizer), embedder.max_seq_length],
+        [str(embedder.dtype), embedder.device.type],
+        [tensors_hash(head.named_buffers()), head.scale, head.soft_cap, str(head.dtype)],
+    ]
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Content hash of what decides a tokenizer's ids."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    # These change with use: they are those of the last call.
+    settings = {name: value for name, value in backend.items() if name not in ("padding", "truncation")}
+    split = bool(getattr(tokenizer, "split_special_tokens", False))
+    return content_hash(settings, sorted(tokenizer.all_special_ids), split)
+
+
+def raw_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and values of parameters and buffers as they were named before there were adapters, without those."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        parts = name.split(".")
+        if not any(part.startswith("lora_") for part in parts):
+            yield ".".join(part for part in parts if part != "base_layer"), tensor
 
 
 def summary(targets: TokenTargets) -> dict[str, Any]:
