@@ -17,7 +17,7 @@ SOURCE = Path(selfembed.__file__).parent
 FLOORS = (
     {"errors", "dropout", "page"},
     {"provenance"},
-    {"python_docs", "attention", "prompt", "pooling", "examples"},
+    {"python_docs", "checkpoint", "attention", "prompt", "pooling", "examples"},
     {"corpus", "mode"},
     {"backbone", "memory"},
     {"embedder", "targets"},

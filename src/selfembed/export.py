@@ -19,6 +19,7 @@ from transformers import AutoModel
 
 from selfembed.attention import probe_attention
 from selfembed.backbone import Backbone
+from selfembed.checkpoint import HEAD
 from selfembed.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
 from selfembed.errors import InputError
 from selfembed.memory import memory_embedding, write_memory
@@ -27,7 +28,6 @@ from selfembed.provenance import arriving_folder, write_json
 from selfembed.recipes import Recipe
 
 RECORD = "selfembed.json"
-HEAD = "lm_head.safetensors"
 # Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
 _FLOAT32_PARAMETERS = 2_000_000_000
 _CHECK_TEXTS = [

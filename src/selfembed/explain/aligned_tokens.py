@@ -16,7 +16,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedTokenizerBase
 
-from selfembed.backbone import load_backbone
+from selfembed.backbone import Backbone, load_backbone, require_decoder
 from selfembed.embedder import EmbedderConfig, build_embedder, load_embedder
 from selfembed.errors import InputError
 from selfembed.explain.checks import require_decodable, require_texts
@@ -165,7 +165,7 @@ def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
         )
     if model is None:
         if (folder / "config.json").is_file():
-            load_backbone(folder)  # an encoder has no decoder layer; no --model would help
+            require_decoder(Backbone(str(folder), folder))  # an encoder has no decoder layer; no --model would help
         raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it with --model")
     backbone = load_backbone(model)
     embedder, raw = _load(folder), _load(folder)
