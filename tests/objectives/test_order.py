@@ -23,7 +23,7 @@ def test_training_order():
 
 
 def material(texts: list[str], budget: Budget) -> Material:
-    nothing = dict.fromkeys(("backbone", "reading", "make_embedder", "make_head", "weights", "corpus"))
+    nothing = dict.fromkeys(("backbone", "reading", "make_embedder", "make_head", "corpus"))
     return Material(**nothing, texts=texts, budget=budget)
 
 

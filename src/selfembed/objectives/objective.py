@@ -78,7 +78,6 @@ class Material:
         reading: how the backbone is read as an embedder.
         make_embedder: gives the embedder; its adapter off, it is the raw model that model-derived targets come from.
         make_head: gives the frozen decoder layer.
-        weights: fingerprint of the weights under the adapter, which earlier stages may be merged into.
         corpus: whose statistics count.
         texts: of the corpus, those of the stage; empty where the objective reads pairs.
         places: the rows of the corpus that they are; None where they are not of the corpus.
@@ -97,7 +96,6 @@ class Material:
     reading: EmbedderConfig
     make_embedder: Callable[[], SentenceTransformer]
     make_head: Callable[[], LMHead]
-    weights: str
     corpus: Corpus
     texts: Sequence[str] = ()
     places: Sequence[int] | None = None

@@ -10,8 +10,8 @@ from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.masked_next_token import MaskedNextToken
 from selfembed.objectives.model_derived import ModelDerived
 from selfembed.objectives.objective import Objective
-from selfembed.objectives.pairs import Pairs
 from selfembed.objectives.supervised import Supervised
+from selfembed.objectives.text_pairs import TextPairs
 from selfembed.objectives.two_views import TwoViews
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -21,7 +21,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "compression": Compression,
     "two_views": TwoViews,
     "masked_next_token": MaskedNextToken,
-    "pairs": Pairs,
+    "text_pairs": TextPairs,
     "supervised": Supervised,
 }
 

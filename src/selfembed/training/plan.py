@@ -82,7 +82,6 @@ class Plan:
             "tagger": self.tagger,
             "statistics_texts": self.recipe.statistics_texts,
             "seed": self.seed,
-            "weights": self.backbone.fingerprint,
         }
         return Material(**{**decided, **given})
 

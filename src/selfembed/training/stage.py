@@ -92,7 +92,7 @@ def run_stages(
         if (folder / _RECORD).exists():
             load_adapter(embedder, folder / _ADAPTER)
         else:
-            run_stage(plan, name, stage, embedder, head, folder, weights=weights, skip=texts_used, progress=progress)
+            run_stage(plan, name, stage, embedder, head, folder, skip=texts_used, progress=progress)
         embedder.eval()
         embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
         yield Trained(record=json.loads((folder / _RECORD).read_text()), embedder=embedder, weights=weights)
@@ -151,7 +151,6 @@ def run_stage(
     head: LMHead,
     folder: Path,
     *,
-    weights: Backbone,
     skip: int,
     progress: Progress,
 ) -> None:
@@ -164,7 +163,6 @@ def run_stage(
         embedder: with a trainable adapter.
         head: the frozen decoder layer.
         folder: of the stage.
-        weights: the backbone under the adapter.
         skip: texts of the corpus that earlier stages have read.
         progress: called with (task, done, total).
     """
@@ -188,7 +186,6 @@ def run_stage(
         make_embedder=lambda: embedder,
         make_head=lambda: head,
         folder=folder,
-        weights=weights.fingerprint,
         progress=progress,
     )
     prepared = objective.prepare(material)

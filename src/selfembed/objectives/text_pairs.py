@@ -17,7 +17,7 @@ from selfembed.objectives.objective import STEP_FORWARDS, Material, Objective, P
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs(Objective):
+class TextPairs(Objective):
     """Contrastive learning on pairs that are cut from the corpus itself; see :mod:`selfembed.data.pair_sources`.
 
     Args:
@@ -58,7 +58,7 @@ class Pairs(Objective):
             if not 0 <= weight < float("inf"):
                 raise InputError(f"{name} {weight}: expected a weight of at least 0")
         if not any(self.weights.values()):
-            raise InputError(f"pairs: the weights of {', '.join(SOURCES)} are all 0; expected one above 0")
+            raise InputError(f"weights: those of {', '.join(SOURCES)} are all 0; expected one above 0")
         if self.query_words < 1:
             raise InputError(f"query_words {self.query_words}: expected at least 1")
         if not self.temperature > 0:

@@ -14,7 +14,7 @@ from selfembed import Corpus, EmbedderConfig, InputError, Recipe, Stage, build_e
 from selfembed.losses.pairs import PairsLoss
 from selfembed.objectives import Mixture
 from selfembed.objectives.objective import Budget
-from selfembed.objectives.pairs import Pairs
+from selfembed.objectives.text_pairs import TextPairs
 
 TITLED = Dataset.from_dict(
     {
@@ -96,7 +96,7 @@ def test_cached_gradients_are_those_of_the_whole_batch(backbone):
 
 def test_pairs_of_a_corpus(backbone):
     corpus = Corpus(TITLED)
-    prepared = Pairs(query_words=4).prepare(material(backbone, corpus, 4))
+    prepared = TextPairs(query_words=4).prepare(material(backbone, corpus, 4))
     assert len(prepared.rows) == 8 and prepared.notes["texts_without_pair"] == 0
     assert sum(prepared.notes["pairs"].values()) == 8
     for query, text in zip(prepared.columns["query"], prepared.columns["text"], strict=True):
@@ -106,10 +106,10 @@ def test_pairs_of_a_corpus(backbone):
 
 def test_texts_without_a_pair_are_left_out_and_counted(backbone):
     corpus = Corpus(Dataset.from_dict({"text": ["Short.", *TITLED["text"][:3]]}))
-    prepared = Pairs().prepare(material(backbone, corpus, 4))
+    prepared = TextPairs().prepare(material(backbone, corpus, 4))
     assert list(prepared.rows) == [1, 2, 3] and prepared.notes["texts_without_pair"] == 1
     with pytest.raises(InputError, match="0 of 2 texts give a pair of title, sentence, parts, neighbour"):
-        Pairs().prepare(material(backbone, Corpus(iter(["Short.", "Shorter."])), 2))
+        TextPairs().prepare(material(backbone, Corpus(iter(["Short.", "Shorter."])), 2))
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_texts_without_a_pair_are_left_out_and_counted(backbone):
 )
 def test_bad_options(options, message):
     with pytest.raises(InputError, match=message):
-        Pairs(**options)
+        TextPairs(**options)
 
 
-@pytest.mark.parametrize("objective", [Pairs(), Mixture({"pairs": 1.0, "bag_of_tokens": 0.2})])
+@pytest.mark.parametrize("objective", [TextPairs(), Mixture({"text_pairs": 1.0, "bag_of_tokens": 0.2})])
 def test_training_with_more_turns_than_texts(backbone, tmp_path, objective):
     stage = Stage(objective=objective, steps=6, batch_size=4, micro_batch_size=2, max_length=48, learning_rate=1e-2)
     recipe = Recipe(name="pairs", stages={"pairs": stage})
