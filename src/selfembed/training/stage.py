@@ -187,11 +187,12 @@ def run_stage(
         weights=weights.fingerprint,
         progress=progress,
     )
+    material = objective.cut(material)
     prepared = objective.prepare(material)
     data = prepared.data
     if data is None:
         rows = rows_in_order(material, prepared)
-        notes = {"texts": len(texts if prepared.rows is None else prepared.rows), **prepared.notes}
+        notes = {"texts": len(material.texts if prepared.rows is None else prepared.rows), **prepared.notes}
     else:
         notes = prepared.notes
     seconds = time.monotonic() - started
