@@ -124,8 +124,8 @@ def test_a_token_target_beside_pairs_is_the_passages_and_shares_its_forward_pass
     mixture = Mixture({"halves": 1.0, "data_driven": 0.2})
     assert mixture.forwards == 2.5 and mixture.whole_batch
     seen, sizes = [], []
-    compute, forward = DataDriven.compute, SentenceTransformer.forward
-    monkeypatch.setattr(DataDriven, "compute", lambda self, given: seen.append(given.texts) or compute(self, given))
+    targets, forward = DataDriven.targets, SentenceTransformer.forward
+    monkeypatch.setattr(DataDriven, "targets", lambda self, given: seen.append(given.texts) or targets(self, given))
 
     def counted(self, features, **options):
         sizes.extend([len(features["input_ids"])] * self.training)
