@@ -35,7 +35,8 @@ STEPS = {1: (20,), 2: (12, 8), 3: (8, 8, 4)}  # of each stage, by the number of 
 # So fast that another optimiser, schedule or order of texts shows.
 NUMBERS: dict[str, Any] = {"batch_size": 4, "micro_batch_size": 2, "learning_rate": 5e-3}
 # Two views of four sentences are told apart too easily: losses near 0 are rounding for the most part.
-UNSUPERVISED = {"min_context": 4, "min_continuation": 4, "two_views.batch_size": 8, "two_views.temperature": 0.5}
+TWO_VIEWS = {"two_views.batch_size": 8, "two_views.micro_batch_size": 4, "two_views.temperature": 0.5}
+UNSUPERVISED = {"min_context": 4, "min_continuation": 4, **TWO_VIEWS}
 
 QUESTIONS = {"query": [" ".join(text.split()[-4:]) for text in SENTENCES[:30]], "positive": SENTENCES[:30]}
 TITLES = {"query": [" ".join(text.split()[:4]) for text in SENTENCES[30:50]], "positive": SENTENCES[30:50]}
