@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from selfembed import load_backbone
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import EmbedderConfig, embedder_prompt
-from selfembed.targets.data_driven import DataDriven, TokenStatistics, build_targets
+from selfembed.objectives.data_driven import DataDriven
+from selfembed.targets.data_driven import TokenStatistics, build_targets
 from selfembed.targets.tagger import load_tagger
 
 WIKI_PASSAGES = 46_000  # 500 + 200 steps of 64

@@ -7,21 +7,25 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from materials import material_of
-from runs import SETTINGS, add_random_adapter, short_train, weights
+from runs import PROMPT, SETTINGS, add_random_adapter, short_train, weights
+from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES
 
 from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
 from selfembed.explanation.report import build_report
+from selfembed.losses.contrastive import info_nce
 from selfembed.model.embedder import EmbedderConfig
-from selfembed.objectives import Mixture, recorded_objective
+from selfembed.objectives import OBJECTIVES, Mixture, recorded_objective
 from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.model_derived import ModelDerived
-from selfembed.objectives.objective import Budget
+from selfembed.objectives.objective import Budget, Objective, Prepared
 from selfembed.objectives.two_views import TwoViews
 from selfembed.recipes import Recipe, Stage, override
 from selfembed.targets.tagger import load_tagger
+from selfembed.training.run import train
 
 
 def test_it_is_what_its_parts_need():
@@ -80,6 +84,72 @@ def test_texts_that_one_part_cannot_use_are_left_out_of_all(tiny_backbone_dir):
     assert set(prepared.loss.text_of_turn.tolist()) == {1, 2, 3, 4, 5} and len(prepared.loss.text_of_turn) == 12
     with pytest.raises(InputError, match="none of 1 texts has a key token"):
         Mixture({"two_views": 1, "data_driven": 1}).prepare(dataclasses.replace(material, texts=texts[:1]))
+
+
+class HalvesLoss(torch.nn.Module):
+    """InfoNCE between two columns."""
+
+    columns = ("query", "text")
+
+    def constants(self, features, labels):
+        return None
+
+    def of_embeddings(self, embeddings, constants):
+        return info_nce(*embeddings, temperature=0.1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Halves(Objective):
+    """Pairs out of texts: the first half of the words searches for the second."""
+
+    citation = ""
+    whole_batch = True
+    shares_forward = True
+
+    def cut(self, material):
+        words = [text.split() for text in material.texts]
+        queries = [" ".join(half[: len(half) // 2]) for half in words]
+        passages = [" ".join(half[len(half) // 2 :]) for half in words]
+        return dataclasses.replace(material, texts=passages, columns={"query": queries})
+
+    def prepare(self, material):
+        return Prepared(loss=HalvesLoss())
+
+
+@pytest.mark.parametrize(("micro_batch_size", "passes"), [(None, [4, 4]), (2, [2, 2, 2, 2] * 2)])
+def test_a_token_target_beside_pairs_is_the_passages_and_shares_its_forward_pass(
+    micro_batch_size, passes, tiny_backbone_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(OBJECTIVES, "halves", Halves)
+    mixture = Mixture({"halves": 1.0, "data_driven": 0.2})
+    assert mixture.forwards == 2.5 and mixture.whole_batch
+    seen, sizes = [], []
+    targets, forward = DataDriven.targets, SentenceTransformer.forward
+    monkeypatch.setattr(DataDriven, "targets", lambda self, given: seen.append(given.texts) or targets(self, given))
+
+    def counted(self, features, **options):
+        sizes.extend([len(features["input_ids"])] * self.training)
+        return forward(self, features, **options)
+
+    monkeypatch.setattr(SentenceTransformer, "forward", counted)
+    stage = Stage(objective=mixture, steps=3, batch_size=4, micro_batch_size=micro_batch_size, max_length=48)
+    recipe = Recipe(name="pairs", stages={"pairs": stage})
+    train(
+        tiny_backbone_dir, iter(SENTENCES), recipe, out=tmp_path / "out", dtype="float32", device="cpu",
+        tagger="hanta", settings={"prompt": PROMPT},
+    )  # fmt: skip
+    assert sizes == passes * 3
+    (texts,) = seen
+    assert all(any(whole.endswith(text) and whole != text for whole in SENTENCES) for text in texts)
+    curve = record_of(tmp_path / "out")["stages"][0]["loss_curve"]
+    assert [list(entry["parts"]) for entry in curve] == [["halves", "data_driven"]] * 3
+
+
+def test_two_parts_that_cut_texts_are_refused(tiny_backbone_dir, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "halves", Halves)
+    monkeypatch.setitem(OBJECTIVES, "others", Halves)
+    with pytest.raises(InputError, match="halves and others both cut texts"):
+        Mixture({"halves": 1, "others": 1}).cut(material_of(tiny_backbone_dir))
 
 
 class Interruption(Exception):

@@ -22,9 +22,9 @@ def test_training_order():
     assert training_order(lengths, budget, seed=1) != order
 
 
-def material(texts: list[str], budget: Budget) -> Material:
+def material(texts: list[str], budget: Budget, **columns: list[str]) -> Material:
     nothing = dict.fromkeys(("backbone", "reading", "make_embedder", "make_head", "corpus"))
-    return Material(**nothing, texts=texts, budget=budget)
+    return Material(**nothing, texts=texts, columns=columns, budget=budget)
 
 
 @pytest.mark.parametrize("label", ["text", "turn"])
@@ -42,6 +42,12 @@ def test_labels(label):
 
 def test_further_columns_stay_beside_their_text_and_count_as_length():
     texts, queries = ["a long text", "b", "c"], ["", "a query that is longer than all", "of c"]
-    prepared = Prepared(loss=nn.Identity(), rows=[1, 2], columns={"query": queries})
-    rows = rows_in_order(material(texts, Budget(steps=1, batch_size=2)), prepared)
+    given = material(texts, Budget(steps=1, batch_size=2), query=queries)
+    rows = rows_in_order(given, Prepared(loss=nn.Identity(), rows=[1, 2]))
     assert rows.to_dict() == {"query": queries[1:], "text": ["b", "c"], "label": [1, 2]}
+
+
+def test_as_many_texts_as_the_budget_has_turns_are_cut_into_steps_as_they_come():
+    texts = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
+    rows = rows_in_order(material(texts, Budget(steps=2, batch_size=3)), Prepared(loss=nn.Identity()))
+    assert rows["label"][:] == [2, 1, 0, 5, 4, 3]

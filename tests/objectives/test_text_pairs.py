@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 import selfembed
 from selfembed import Corpus, EmbedderConfig, InputError, Recipe, Stage, build_embedder, load_backbone
+from selfembed.data.pair_sources import Pair
 from selfembed.losses.pairs import PairsLoss
 from selfembed.objectives import Mixture
 from selfembed.objectives.objective import Budget
-from selfembed.objectives.text_pairs import TextPairs
+from selfembed.objectives.text_pairs import TextPairs, in_steps
 
 TITLED = Dataset.from_dict(
     {
@@ -95,21 +96,36 @@ def test_cached_gradients_are_those_of_the_whole_batch(backbone):
 
 
 def test_pairs_of_a_corpus(backbone):
-    corpus = Corpus(TITLED)
-    prepared = TextPairs(query_words=4).prepare(material(backbone, corpus, 4))
-    assert len(prepared.rows) == 8 and prepared.notes["texts_without_pair"] == 0
-    assert sum(prepared.notes["pairs"].values()) == 8
-    for query, text in zip(prepared.columns["query"], prepared.columns["text"], strict=True):
+    objective = TextPairs(query_words=4)
+    cut = objective.cut(material(backbone, Corpus(TITLED), batch_size=4))
+    assert len(cut.texts) == len(cut.columns["query"]) == len(cut.places) == 8
+    for query, text, place in zip(cut.columns["query"], cut.texts, cut.places, strict=True):
         assert query and text and len(query.split()) <= 4
-    assert prepared.loss.document_N.tolist() == [number // 2 for number in range(8)]
+        assert set(text.split()) <= {*TITLED["text"][place].split(), *TITLED["text"][place ^ 1].split()}
+    documents = objective.prepare(cut).loss.document_N.tolist()
+    assert documents == [place // 2 for place in cut.places]
+    assert [len(set(documents[step : step + 4])) for step in (0, 4)] == [4, 4], "a step has a document once"
 
 
-def test_texts_without_a_pair_are_left_out_and_counted(backbone):
+def test_texts_that_come_again_give_other_pairs(backbone):
+    cut = TextPairs().cut(material(backbone, Corpus(TITLED), batch_size=40))
+    assert len(set(zip(cut.columns["query"], cut.texts, strict=True))) > 16
+    again = TextPairs().cut(material(backbone, Corpus(TITLED), batch_size=40))
+    assert (again.texts, again.columns) == (cut.texts, cut.columns)
+
+
+def test_texts_without_a_pair_are_left_out(backbone):
     corpus = Corpus(Dataset.from_dict({"text": ["Short.", *TITLED["text"][:3]]}))
-    prepared = TextPairs().prepare(material(backbone, corpus, 4))
-    assert list(prepared.rows) == [1, 2, 3] and prepared.notes["texts_without_pair"] == 1
+    assert set(TextPairs().cut(material(backbone, corpus)).places) == {1, 2, 3}
     with pytest.raises(InputError, match="0 of 2 texts give a pair of title, sentence, parts, neighbour"):
-        TextPairs().prepare(material(backbone, Corpus(iter(["Short.", "Shorter."])), 2))
+        TextPairs().cut(material(backbone, Corpus(iter(["Short.", "Shorter."]))))
+
+
+def test_steps_have_a_document_once_as_long_as_there_are_others():
+    pairs = [Pair(str(number), "", number, document, "title") for number, document in enumerate([0, 0, 0, 1, 2, 2])]
+    budget = Budget(steps=3, batch_size=2)
+    assert [pair.document for pair in in_steps(pairs, budget)] == [0, 1, 0, 2, 0, 2]
+    assert [pair.document for pair in in_steps(pairs[:3], Budget(steps=1, batch_size=3))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from selfembed.losses.mixture import MixtureLoss
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives.objective import Material, Measured, Objective, Prepared
-from selfembed.objectives.order import columns_of, turns
+from selfembed.objectives.order import turns
 from selfembed.objectives.registry import find_objective
 from selfembed.targets.token_targets import TokenTargets
 
@@ -55,7 +55,6 @@ class Mixture(Objective):
             "forwards": max(sharing, default=0.0) + sum(alone),
             "attention_dropout": max(part.attention_dropout for part in parts.values()),
             "trains_memory": any(part.trains_memory for part in parts.values()),
-            "fresh": any(part.fresh for part in parts.values()),
         }
         for name, value in decided.items():
             object.__setattr__(self, name, value)
@@ -89,11 +88,22 @@ class Mixture(Objective):
         found = (part.targets(material) for part in self.parts.values())
         return next((targets for targets in found if targets is not None), None)
 
+    def cut(self, material: Material) -> Material:
+        """As its part that cuts texts does it.
+
+        Raises:
+            InputError: two parts do.
+        """
+        cut = {name: found for name, part in self.parts.items() if (found := part.cut(material)) is not material}
+        if len(cut) > 1:
+            raise InputError(f"mixture: {' and '.join(cut)} both cut texts, each in its way; expected one that does")
+        return next(iter(cut.values()), material)
+
     def prepare(self, material: Material) -> Prepared:
         """What all parts can be trained on.
 
         Raises:
-            InputError: there is no text that all parts can be trained on, or two give one column other texts.
+            InputError: there is no text that all parts can be trained on.
         """
         prepared = {name: part.prepare(material) for name, part in self.parts.items()}
         every = set(range(len(material.texts)))
@@ -103,32 +113,23 @@ class Mixture(Objective):
                 f"corpus {material.corpus.name}: none of {len(every)} texts can be trained on by all of "
                 f"{', '.join(prepared)}; give longer texts, or leave a part out"
             )
-        columns: dict[str, list[str]] = {}
-        for name, one in prepared.items():
-            for column, texts in one.columns.items():
-                if columns.setdefault(column, list(texts)) != list(texts):
-                    raise InputError(f"mixture: {name} gives column {column} other texts than another part")
-        notes = {"parts": {name: one.notes for name, one in prepared.items()}}
-        callbacks = tuple(callback for one in prepared.values() for callback in one.callbacks)
-        mixed = Prepared(
-            loss=next(iter(prepared.values())).loss,
-            rows=rows,
-            columns=columns,
-            label="turn",
-            notes=notes,
-            callbacks=callbacks,
-        )
         loss = MixtureLoss(
             material.embedder,
             {name: one.loss for name, one in prepared.items()},
             self.weights,
-            columns=tuple(columns_of(material, mixed)),
-            text_of_turn=turns(material, mixed),
+            columns=(*material.columns, "text"),
+            text_of_turn=turns(material, rows),
             by_text=[name for name, one in prepared.items() if one.label == "text"],
             whole=[name for name, part in self.parts.items() if part.whole_batch],
             mini_batch_size=material.budget.mini_batch_size if self.whole_batch else None,
         )
-        mixed.loss = loss
-        if any(one.state is not None for one in prepared.values()):
-            mixed.state, mixed.restore = loss.state, loss.restore
-        return mixed
+        has_state = any(one.state is not None for one in prepared.values())
+        return Prepared(
+            loss=loss,
+            rows=rows,
+            label="turn",
+            notes={"parts": {name: one.notes for name, one in prepared.items()}},
+            callbacks=tuple(callback for one in prepared.values() for callback in one.callbacks),
+            state=loss.state if has_state else None,
+            restore=loss.restore if has_state else None,
+        )

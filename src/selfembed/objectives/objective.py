@@ -12,10 +12,12 @@ more, see :class:`selfembed.losses.mixture.LossOfEmbeddings`:
 - ``constants(features, labels)``: what it needs besides embeddings and without a gradient, such as targets;
 - ``of_embeddings(embeddings, constants)``: its value.
 
-An objective that makes pairs out of texts, say (question, passage), keeps the passage in the column ``"text"`` and
-gives the questions as ``Prepared(columns={"query": ...})``, one for every text of the material; texts without one are
-left out of ``rows``. Its loss has ``columns = ("query", "text")``. A token target beside it reads ``("text",)`` and
-thus the same embedding of the passage.
+An objective that makes pairs out of texts, say (query, passage), does so in :meth:`Objective.cut`: it returns the
+material with the passages as ``texts`` and the queries, one for each, as ``columns={"query": ...}``. Where it cuts as
+many as ``budget.texts``, the first ``budget.batch_size`` are the first step and so on, so that it decides what comes
+together. Its loss has ``columns = ("query", "text")`` and is ``whole_batch``. In a mixture all parts are prepared with
+the material as it was cut; a token target beside it is thus the passage's, reads ``("text",)``, and shares the
+passage's forward pass, gradients cached for both.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ class Material:
         make_head: gives the frozen decoder layer.
         corpus: whose statistics count.
         texts: of the corpus, those of the stage; empty where the objective reads pairs.
-        places: the rows of the corpus that they are; None where they are not of the corpus.
+        places: the rows of the corpus that they are, or are cut from; None where they are not of the corpus.
+        columns: further columns of text, each with one entry for each of ``texts``.
         pairs: labelled examples.
         dev: labelled examples that decide when to stop.
         tagger: of parts of speech.
@@ -99,6 +102,7 @@ class Material:
     corpus: Corpus
     texts: Sequence[str] = ()
     places: Sequence[int] | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pairs: tuple[Examples, ...] = ()
     dev: Examples | None = None
     tagger: Tagger | None = None
@@ -127,8 +131,6 @@ class Prepared:
     Args:
         loss: takes ``(sentence_features, labels)`` and gives one number, or a number by name that are added up.
         rows: which of the material's texts are trained on, ascending; None: all.
-        columns: further columns of text beside ``text``, each with one entry per text of the material; one named
-            ``text`` stands in the texts' place.
         label: what stands in the column ``label``: the ``"text"``'s number among the material's texts, or the number
             of its ``"turn"``, which is another whenever a text comes again.
         notes: for the record of the stage.
@@ -142,7 +144,6 @@ class Prepared:
 
     loss: nn.Module
     rows: Sequence[int] | None = None
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     label: Literal["text", "turn"] = "text"
     notes: dict[str, Any] = field(default_factory=dict)
     callbacks: tuple[TrainerCallback, ...] = ()
@@ -184,8 +185,6 @@ class Objective(ABC):
         attention_dropout: of attention probabilities while it is trained.
         trains_memory: whether memory vectors are trained; else they stay as they stand.
         shares_forward: whether its loss is one of embeddings, so that a mixture need not pay for it again.
-        fresh: whether a text that comes again in a stage is to be another text of the material, of which something
-            else is made.
     """
 
     reads: Literal["texts", "pairs"] = "texts"
@@ -195,7 +194,6 @@ class Objective(ABC):
     attention_dropout: float = 0.0
     trains_memory: bool = False
     shares_forward: bool = False
-    fresh: bool = False
 
     @property
     def citations(self) -> tuple[str, ...]:
@@ -236,9 +234,13 @@ class Objective(ABC):
         """The token targets of the material's texts, in order; None where it has no such targets."""
         return None
 
+    def cut(self, material: Material) -> Material:
+        """The material with the texts that it is trained on in place of those of the corpus; as it is, by default."""
+        return material
+
     @abstractmethod
     def prepare(self, material: Material) -> Prepared:
-        """Makes loss and data.
+        """Makes loss and data of a material that :meth:`cut` returned.
 
         Raises:
             InputError: there is nothing to train on.

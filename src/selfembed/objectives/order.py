@@ -33,23 +33,22 @@ def training_order(length_N: Sequence[int], budget: Budget, *, seed: int) -> lis
     return np.take_along_axis(steps, np.argsort(-lengths, axis=1, kind="stable"), axis=1).ravel().tolist()
 
 
-def turns(material: Material, prepared: Prepared) -> list[int]:
-    """The number, among the material's texts, of the text of each turn."""
-    rows = range(len(material.texts)) if prepared.rows is None else prepared.rows
-    columns = columns_of(material, prepared).values()
+def turns(material: Material, rows: Sequence[int] | None) -> list[int]:
+    """The number, among the material's texts, of the text of each turn.
+
+    Args:
+        material: whose texts, budget and seed count.
+        rows: which of the texts are trained on; None: all.
+    """
+    rows = range(len(material.texts)) if rows is None else rows
+    columns = [material.texts, *material.columns.values()]
     lengths = [sum(len(column[row]) for column in columns) for row in rows]
     return [rows[place] for place in training_order(lengths, material.budget, seed=material.seed)]
 
 
-def columns_of(material: Material, prepared: Prepared) -> dict[str, Sequence[str]]:
-    """The columns of text that a stage reads, ``text`` the last."""
-    others = {name: column for name, column in prepared.columns.items() if name != "text"}
-    return {**others, "text": prepared.columns.get("text", material.texts)}
-
-
 def rows_in_order(material: Material, prepared: Prepared) -> Dataset:
     """The rows as the trainer shall take them: further columns, then ``text`` and ``label``."""
-    rows = turns(material, prepared)
-    columns = columns_of(material, prepared)
+    rows = turns(material, prepared.rows)
+    columns = {**material.columns, "text": material.texts}
     taken = {name: [column[row] for row in rows] for name, column in columns.items()}
     return Dataset.from_dict({**taken, "label": rows if prepared.label == "text" else list(range(len(rows)))})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 from datasets import Dataset
 
@@ -13,7 +14,7 @@ from selfembed.data.passages import Passage
 from selfembed.data.words import join_words, split_words
 from selfembed.errors import InputError
 from selfembed.losses.pairs import CONTRIEVER, PairsLoss
-from selfembed.objectives.objective import STEP_FORWARDS, Material, Objective, Prepared
+from selfembed.objectives.objective import STEP_FORWARDS, Budget, Material, Objective, Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,6 @@ class TextPairs(Objective):
     whole_batch = True
     shares_forward = True
     forwards = 1.5 * STEP_FORWARDS  # queries are half as long as passages
-    fresh = True
 
     title: float = 1.0
     sentence: float = 1.0
@@ -72,52 +72,79 @@ class TextPairs(Objective):
         """The share of each source, by its name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name in SOURCES}
 
-    def prepare(self, material: Material) -> Prepared:
-        """Draws a pair out of every text; texts that give none are left out and counted.
+    def cut(self, material: Material) -> Material:
+        """Draws as many pairs as the stage reads, those of one step from different documents where there are enough.
+
+        Where the corpus has fewer texts they are gone through again, in other orders, and give other pairs.
 
         Raises:
             InputError: Fewer than two documents give a pair.
         """
         rng = random.Random(material.seed)
         passages = CorpusPassages(material.corpus.passages())
-        places = material.places or range(len(material.texts))
-        pairs = [draw_pair(passages, place, self.weights, rng) for place in places]
-        rows = [row for row, pair in enumerate(pairs) if pair is not None]
-        found = [pair for pair in pairs if pair is not None]
-        if len({pair.document for pair in found}) < 2:
-            raise InputError(
-                f"corpus {material.corpus.name}: {len(found)} of {len(pairs)} texts give a pair of "
-                f"{', '.join(name for name, weight in self.weights.items() if weight)}; expected pairs of at least "
-                "two documents; give more or longer texts"
-            )
-        kept: Iterator[Pair] = iter(found)
-        filled = [next(kept) if pair is not None else None for pair in pairs]
-        counts = {name: sum(pair.source == name for pair in found) for name in SOURCES}
-        return Prepared(
-            loss=PairsLoss(
-                material.embedder,
-                [-1 if pair is None else pair.document for pair in filled],
-                temperature=self.temperature,
-                both_directions=self.both_directions,
-                false_negative_margin=self.false_negative_margin,
-                centred=self.centred,
-                mini_batch_size=material.budget.mini_batch_size,
-            ),
-            rows=rows,
-            columns={
-                "query": ["" if pair is None else self.shortened(pair.query) for pair in filled],
-                "text": ["" if pair is None else pair.passage for pair in filled],
-            },
-            notes={
-                "pairs": {name: count for name, count in counts.items() if count},
-                "texts_without_pair": len(pairs) - len(found),
-            },
+        places = list(range(len(passages)) if material.places is None else material.places)
+        pairs: list[Pair] = []
+        while len(pairs) < material.budget.texts:
+            drawn = [pair for place in places if (pair := draw_pair(passages, place, self.weights, rng))]
+            if len({pair.document for pair in drawn}) < 2:
+                raise InputError(
+                    f"corpus {material.corpus.name}: {len(drawn)} of {len(places)} texts give a pair of "
+                    f"{', '.join(name for name, weight in self.weights.items() if weight)}; expected pairs of at "
+                    "least two documents; give more or longer texts"
+                )
+            pairs += drawn
+            rng.shuffle(places)
+        pairs = in_steps(pairs, material.budget)
+        return replace(
+            material,
+            texts=[pair.passage for pair in pairs],
+            places=[pair.index for pair in pairs],
+            columns={"query": [self.shortened(pair.query) for pair in pairs]},
         )
+
+    def prepare(self, material: Material) -> Prepared:
+        """All pairs of a material that was cut."""
+        assert material.places is not None
+        documents = material.corpus.passages().select(material.places)["document"]
+        loss = PairsLoss(
+            material.embedder,
+            list(documents),
+            temperature=self.temperature,
+            both_directions=self.both_directions,
+            false_negative_margin=self.false_negative_margin,
+            centred=self.centred,
+            mini_batch_size=material.budget.mini_batch_size,
+        )
+        return Prepared(loss=loss, notes={"documents": len(set(documents))})
 
     def shortened(self, query: str) -> str:
         """The first words of a query."""
         words = split_words(query)
         return query if len(words) <= self.query_words else join_words(words[: self.query_words])
+
+
+def in_steps(pairs: Sequence[Pair], budget: Budget) -> list[Pair]:
+    """So many pairs as a stage reads, in its order; a pair waits for a step that has none of its document.
+
+    At the end, where only pairs of the same documents are left, they come together.
+    """
+    waiting = deque(pairs)
+    found: list[Pair] = []
+    for _ in range(budget.steps):
+        step: list[Pair] = []
+        skipped: list[Pair] = []
+        documents: set[int] = set()
+        while waiting and len(step) < budget.batch_size:
+            pair = waiting.popleft()
+            if pair.document in documents:
+                skipped.append(pair)
+            else:
+                step.append(pair)
+                documents.add(pair.document)
+        missing = budget.batch_size - len(step)
+        found += step + skipped[:missing]
+        waiting.extendleft(reversed(skipped[missing:]))
+    return found
 
 
 class CorpusPassages(Sequence[Passage]):

@@ -175,8 +175,7 @@ def run_stage(
     texts, places = [], []
     if objective.reads == "texts":
         corpus = plan.corpus.texts()
-        count = stage.texts if objective.fresh else min(stage.texts, len(corpus))
-        places = choose_rows(len(corpus), count, skip=skip, seed=plan.seed).tolist()
+        places = choose_rows(len(corpus), min(stage.texts, len(corpus)), skip=skip, seed=plan.seed).tolist()
         texts = list(corpus.select(places)["text"])
     material = plan.material(
         max_length=stage.max_length,
@@ -188,11 +187,12 @@ def run_stage(
         folder=folder,
         progress=progress,
     )
+    material = objective.cut(material)
     prepared = objective.prepare(material)
     data = prepared.data
     if data is None:
         rows = rows_in_order(material, prepared)
-        notes = {"texts": len(texts if prepared.rows is None else prepared.rows), **prepared.notes}
+        notes = {"texts": len(material.texts if prepared.rows is None else prepared.rows), **prepared.notes}
     else:
         notes = prepared.notes
     seconds = time.monotonic() - started
