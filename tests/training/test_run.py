@@ -18,9 +18,8 @@ from selfembed.losses.compression import Compression
 from selfembed.losses.contrastive import TwoViews
 from selfembed.model.backbone import Backbone
 from selfembed.recipes import Stage, choose_stages, find_recipe
-from selfembed.targets.data_driven import DataDriven
 from selfembed.training.plan import make_plan
-from selfembed.training.run import run_plan, stage_dataset, train, training_order
+from selfembed.training.run import run_plan, stage_dataset, train
 
 ONLINE = {"common": "online"}
 
@@ -149,18 +148,6 @@ def test_bfloat16_holds_the_adapter_and_what_is_saved_in_float32(tiny_backbone_d
     assert all(torch.equal(saved[name], raw[name]) for name in frozen), "frozen weights keep their digits"
 
 
-def test_training_order():
-    stage = Stage(objective=DataDriven(), steps=5, batch_size=4, micro_batch_size=2)
-    lengths = [3, 9, 1, 7, 5, 2, 8, 4, 6]
-    order = training_order(lengths, stage, seed=0)
-    assert len(order) == 20 and order == training_order(lengths, stage, seed=0)
-    steps = [order[k : k + 4] for k in range(0, 20, 4)]
-    assert all([lengths[i] for i in step] == sorted((lengths[i] for i in step), reverse=True) for step in steps)
-    assert sorted(order[:8]) == list(range(8)), "every text comes once before any comes twice"
-    assert set(order[8:]) == set(range(9))
-    assert training_order(lengths, stage, seed=1)[:8] == order[:8] and training_order(lengths, stage, seed=1) != order
-
-
 def test_training_order_of_a_text_that_comes_again():
     """It is split elsewhere; of the two views each is the text itself."""
     texts = ["one fox", "two", "three"]
@@ -168,7 +155,7 @@ def test_training_order_of_a_text_that_comes_again():
     assert compression["label"][:] == list(range(8)) and set(compression["text"]) == set(texts)
     views = stage_dataset(texts, Stage(objective=TwoViews(), steps=4, batch_size=2), seed=0)
     assert views.column_names == ["view", "other_view"] and views["view"][:] == views["other_view"][:]
-    assert views["view"][:] == compression["text"][:]
+    assert len(set(views["view"][2:4])) == 2, "no text twice in a batch, where a round ends neither"
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.ground.files import cache_dir, writing
 from selfembed.ground.hashing import content_hash, texts_hash
 from selfembed.ground.progress import Progress, silent
@@ -105,12 +105,6 @@ class TargetSource:
             file.parent.mkdir(parents=True, exist_ok=True)
             value.save(file)
         return value
-
-
-def choose_texts(texts: Dataset, count: int, *, skip: int = 0, seed: int) -> Dataset:
-    """The ``count`` texts after the first ``skip`` of a seeded shuffle; it starts over where the corpus ends."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    return texts.select(order[np.arange(skip, skip + min(count, len(texts))) % len(texts)])
 
 
 def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]:

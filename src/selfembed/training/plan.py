@@ -13,8 +13,9 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
+from selfembed.data.batches import batches, pools
 from selfembed.data.corpus import Corpus
-from selfembed.data.pairs import Examples, batches, instructed, pools, read_examples, read_sets
+from selfembed.data.pairs import Examples, instructed, read_examples, read_sets
 from selfembed.errors import InputError
 from selfembed.ground.hashing import content_hash
 from selfembed.losses.compression import Compression

@@ -26,6 +26,8 @@ from torch import nn
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
+from selfembed.data.batches import text_order
+from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json, writing
@@ -48,7 +50,7 @@ from selfembed.model.memory_tokens import memory_embedding
 from selfembed.model.modes import checkpointing_kwargs
 from selfembed.model.prompt import NO_PROMPT
 from selfembed.recipes import Recipe, Stage
-from selfembed.targets.cache import choose_texts, summary
+from selfembed.targets.cache import summary
 from selfembed.targets.model_derived import ModelDerived
 from selfembed.training.export import export_embedder, merged_backbone
 from selfembed.training.plan import Plan, make_plan
@@ -404,32 +406,10 @@ def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransf
     )
 
 
-def training_order(length_N: Sequence[int], stage: Stage, *, seed: int) -> list[int]:
-    """Which text when: the texts over and over, shuffled anew each time, cut into steps.
-
-    Within a step texts go from long to short, so that the texts of a micro-batch are padded little. What a step
-    consists of does not depend on the size of micro-batches.
-
-    Args:
-        length_N: of the texts, in any unit.
-        stage: whose steps and batch size count.
-        seed: of every shuffle but the first, which :func:`choose_texts` did.
-
-    Returns:
-        ``stage.texts`` rows.
-    """
-    random = np.random.default_rng(seed)
-    rows = np.arange(len(length_N))
-    while len(rows) < stage.texts:
-        rows = np.concatenate([rows, random.permutation(len(length_N))])
-    steps = rows[: stage.texts].reshape(stage.steps, stage.batch_size)
-    lengths = np.asarray(length_N)[steps]
-    return np.take_along_axis(steps, np.argsort(-lengths, axis=1, kind="stable"), axis=1).ravel().tolist()
-
-
 def stage_dataset(texts: Sequence[str], stage: Stage, *, seed: int) -> Dataset:
     """The texts as the trainer shall take them, in the columns that the objective's loss reads."""
-    rows = training_order([len(text) for text in texts], stage, seed=seed)
+    distinct = isinstance(stage.objective, TwoViews)  # the other texts of a batch are its negatives
+    rows = text_order(texts, steps=stage.steps, batch_size=stage.batch_size, seed=seed, distinct=distinct)
     if isinstance(stage.objective, TwoViews):
         return Dataset.from_dict({"view": texts, "other_view": texts}).select(rows)
     dataset = Dataset.from_dict({"text": texts, "label": list(range(len(texts)))}).select(rows)
