@@ -26,7 +26,7 @@ from selfembed.recipes import Recipe, find_recipe, override
 from selfembed.targets.cache import TargetSource, choose_texts
 from selfembed.targets.data_driven import DataDriven
 from selfembed.targets.model_derived import ModelDerived
-from selfembed.targets.tagger import Tagger, load_tagger
+from selfembed.targets.tagger import Tagger, load_tagger, require_language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +124,8 @@ def make_plan(
     found_tagger = load_tagger(tagger) if needs_tagger else None
     corpus = find_corpus(corpus, sets)
     corpus.texts()
+    if found_tagger:
+        require_language(found_tagger, choose_texts(corpus.texts(), 200, seed=seed)["text"])
     return Plan(
         backbone=backbone,
         corpus=corpus,
