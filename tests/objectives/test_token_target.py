@@ -13,13 +13,13 @@ from tiny import BOS, BOS_ID, EOS, EOS_ID, PAD, PAD_ID, SENTENCES, save_tiny, ti
 from tokenizers.normalizers import Lowercase
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.model.backbone import LMHead, load_backbone
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.model_derived import ModelDerived
 from selfembed.objectives.objective import Material
 from selfembed.targets import cache
-from selfembed.targets.cache import choose_texts
 
 OBJECTIVES = [DataDriven(), ModelDerived(common_texts=20), BagOfTokens()]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.losses.token_target import OnlineModelDerivedLoss
 from selfembed.objectives.objective import STEP_FORWARDS, Material, Measured, Prepared
 from selfembed.objectives.token_target import TokenTarget
-from selfembed.targets.cache import choose_texts
 from selfembed.targets.model_derived import ModelDerivedOptions, build_targets, common_distribution
 from selfembed.targets.raw_model import raw_model_state
 from selfembed.targets.token_targets import TokenTargets

@@ -133,6 +133,7 @@ class Prepared:
         rows: which of the material's texts are trained on, ascending; None: all.
         label: what stands in the column ``label``: the ``"text"``'s number among the material's texts, or the number
             of its ``"turn"``, which is another whenever a text comes again.
+        distinct: whether no text may come twice in a step, since the others are its negatives.
         notes: for the record of the stage.
         callbacks: of the trainer.
         state: what belongs to the state of training beside adapter and optimiser; None: nothing.
@@ -145,6 +146,7 @@ class Prepared:
     loss: nn.Module
     rows: Sequence[int] | None = None
     label: Literal["text", "turn"] = "text"
+    distinct: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     callbacks: tuple[TrainerCallback, ...] = ()
     state: Callable[[], dict[str, Tensor]] | None = None

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from datasets import Dataset
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.ground.files import cache_dir, writing
 from selfembed.ground.hashing import content_hash
 from selfembed.ground.progress import Progress, silent
@@ -59,17 +59,6 @@ def stored_statistics(
         )
 
     return stored("statistics", key, TokenStatistics, count)
-
-
-def choose_texts(texts: Dataset, count: int, *, skip: int = 0, seed: int) -> Dataset:
-    """The texts of :func:`choose_rows`, each once at most."""
-    return texts.select(choose_rows(len(texts), min(count, len(texts)), skip=skip, seed=seed))
-
-
-def choose_rows(rows: int, count: int, *, skip: int = 0, seed: int) -> np.ndarray:
-    """The ``count`` rows after the first ``skip`` of a seeded shuffle; it starts over where the rows end."""
-    order = np.random.default_rng(seed).permutation(rows)
-    return order[np.arange(skip, skip + count) % rows]
 
 
 def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]:

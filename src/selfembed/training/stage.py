@@ -20,6 +20,7 @@ from sentence_transformers import (
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, set_seed
 
+from selfembed.data.sampling import choose_rows
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Progress, silent
 from selfembed.losses.contrastive import set_attention_dropout
@@ -32,7 +33,6 @@ from selfembed.model.modes import checkpointing_kwargs
 from selfembed.objectives.objective import Prepared
 from selfembed.objectives.order import rows_in_order
 from selfembed.recipes import Stage
-from selfembed.targets.cache import choose_rows
 from selfembed.training.checkpoints import StageWatch, checkpoint_step, last_checkpoint
 from selfembed.training.export import merged_backbone
 from selfembed.training.plan import Plan
@@ -175,7 +175,7 @@ def run_stage(
     texts, places = [], []
     if objective.reads == "texts":
         corpus = plan.corpus.texts()
-        places = choose_rows(len(corpus), min(stage.texts, len(corpus)), skip=skip, seed=plan.seed).tolist()
+        places = choose_rows(len(corpus), stage.texts, skip=skip, seed=plan.seed).tolist()
         texts = list(corpus.select(places)["text"])
     material = plan.material(
         max_length=stage.max_length,
