@@ -22,7 +22,7 @@ FLOORS = (
     {"losses"},
     {"recipes"},
     {"training"},
-    {"doctor", "evaluation"},
+    {"doctor", "evaluation", "search"},
     {"explanation"},
     {"terminal"},
     {"__main__"},
