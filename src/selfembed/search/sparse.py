@@ -46,7 +46,7 @@ class SparseRows:
         rows, columns = np.nonzero(self.weights_BK)
         places = torch.from_numpy(np.stack([rows, self.ids_BK[rows, columns]]).astype(np.int64))
         values = torch.from_numpy(self.weights_BK[rows, columns])
-        return torch.sparse_coo_tensor(places, values, (len(self), self.vocabulary)).coalesce()
+        return torch.sparse_coo_tensor(places, values, (len(self), self.vocabulary), check_invariants=True).coalesce()
 
 
 def sparse_rows(embedding_BD: Tensor | np.ndarray, head: nn.Module, *, k: int = SPARSE_TOKENS) -> SparseRows:
