@@ -33,6 +33,7 @@ def stored(folder, store, vectors_ND) -> DenseIndex:
 def block_bytes(request, monkeypatch):
     """Many blocks and one."""
     monkeypatch.setattr(dense, "_BLOCK_BYTES", request.param)
+    monkeypatch.setattr(dense, "_CACHED_BYTES", request.param)
 
 
 @pytest.mark.parametrize("store", ["float32", "float16"])

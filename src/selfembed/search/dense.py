@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from selfembed.errors import InputError
@@ -22,6 +23,7 @@ RESCORE = 8
 
 _VECTORS, _CODES, _RANGES, _MEAN = "vectors.npy", "codes.npy", "ranges.npy", "mean.npy"
 _BLOCK_BYTES = 64 << 20
+_CACHED_BYTES = 1 << 19  # of a block that becomes float32 first: more would leave the processor's caches
 
 
 def require_store(store: str) -> None:
@@ -90,11 +92,13 @@ def bit_codes(vectors_BD: np.ndarray) -> np.ndarray:
 
 
 def blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the first row and the rows of each block; float16 becomes float32."""
-    size = max(1, _BLOCK_BYTES // (4 * matrix.shape[1]))
+    """Yields the first row and the rows of each block; float16 and int8 become float32."""
+    small = matrix.dtype in (np.float16, np.int8)
+    size = max(1, (_CACHED_BYTES if small else _BLOCK_BYTES) // (4 * matrix.shape[1]))
     for start in range(0, len(matrix), size):
         block = matrix[start : start + size]
-        yield start, block.astype(np.float32) if block.dtype == np.float16 else np.asarray(block)
+        # numpy converts float16 number by number; torch does not, but warns of a file that it might write to
+        yield start, torch.from_numpy(np.array(block)).float().numpy() if small else np.asarray(block)
 
 
 def unit(vectors_BD: np.ndarray) -> np.ndarray:
@@ -143,11 +147,10 @@ class DenseIndex:
         return best_rows(score_K, depth, rows)
 
     def _scan(self, weight_D: np.ndarray, matrix: np.ndarray, depth: int, constant: float = 0.0) -> Ranking:
-        parts = []
-        for start, block in blocks(matrix):
-            score_B = block.astype(np.float32, copy=False) @ weight_D + constant
-            parts.append(best_rows(score_B, depth, np.arange(start, start + len(block))))
-        return _merged(parts, depth)
+        score_N = np.empty(len(matrix), np.float32)
+        for start, block_BD in blocks(matrix):
+            score_N[start : start + len(block_BD)] = block_BD @ weight_D + constant
+        return best_rows(score_N, depth)
 
     def _by_int8(self, query_D: np.ndarray, depth: int) -> Ranking:
         """The query stays in floats: codes are read as the middles of their steps."""
@@ -160,14 +163,7 @@ class DenseIndex:
     def _by_bits(self, query_D: np.ndarray, depth: int) -> Ranking:
         assert self.codes is not None and self._mean_D is not None
         query_1W = bit_codes((query_D - self._mean_D)[None])
-        parts = []
+        apart_N = np.empty(len(self.codes), np.int64)
         for start, block_BW in blocks(self.codes):
-            apart_B = np.bitwise_count(block_BW ^ query_1W).sum(-1, dtype=np.int64)
-            score_B = (1 - 2 * apart_B / len(query_D)).astype(np.float32)
-            parts.append(best_rows(score_B, depth, np.arange(start, start + len(block_BW))))
-        return _merged(parts, depth)
-
-
-def _merged(parts: list[Ranking], depth: int) -> Ranking:
-    scores = np.concatenate([part.scores for part in parts])
-    return best_rows(scores, depth, np.concatenate([part.rows for part in parts]))
+            apart_N[start : start + len(block_BW)] = np.bitwise_count(block_BW ^ query_1W).sum(-1, dtype=np.int64)
+        return best_rows((1 - 2 * apart_N / len(query_D)).astype(np.float32), depth)

@@ -249,7 +249,7 @@ class Index:
         # What a side did not put forward has a score all the same.
         if query_D is not None and rows:
             exact = self.dense.rescored(query_D, np.array(rows), len(rows))
-            known["dense"] = exact.by_row() | known["dense"]
+            known["dense"] = exact.by_row()
         if score_N is not None:
             known["lexical"] = {row: float(score_N[row]) for row in rows}
         firsts = [file.first for file in self.manifest.files]
