@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
-from selfembed.search.passages import Reading, Skipped, cut, find_sources, read_passages
+from selfembed.search.passages import Reading, Skipped, find_sources, read_passages
 
 
 def read(given, **reading):
@@ -85,11 +85,12 @@ def test_rows_that_cannot_be_counted_are_not_called_rows(tmp_path):
     assert [entry[1] for entry in found] == ["text", "passage"] and sum(skipped.values()) == 2
 
 
-@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 12, 21, 22, 35])
-def test_cut_is_that_of_a_corpus(count):
-    given = [" ".join(words(count))]
-    by_corpus = list(Corpus(iter(given), passage_words=10).stream())
-    assert list(cut(words(count), 10)) == by_corpus
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 12, 21, 22, 35])
+def test_rows_are_cut_as_a_corpus_cuts_them(tmp_path, count):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": " ".join(words(count))}) + "\n")
+    found, _ = read(tmp_path, passage_words=10)
+    assert [entry[4] for entry in found] == list(Corpus(tmp_path, passage_words=10).stream())
+    assert [entry[2:4] for entry in found] == [(1, number) for number in range(1, len(found) + 1)]
 
 
 def test_same_texts_as_a_corpus_of_the_folder(tmp_path):

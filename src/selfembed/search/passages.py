@@ -182,7 +182,7 @@ def read_passages(source: Source, reading: Reading, skipped: Skipped) -> list[Pa
     found = [
         (row, number, text)
         for row, whole in enumerate(corpus.stream(), 1)
-        for number, text in enumerate(cut(whole.split(), reading.passage_words), 1)
+        for number, text in enumerate(_cut(whole, reading), 1)
     ]
     left_out = corpus.report.skipped
     for reason, count in left_out.items():
@@ -191,29 +191,36 @@ def read_passages(source: Source, reading: Reading, skipped: Skipped) -> list[Pa
     return [Passage(text=text, unit=unit, place=row, number=number) for row, number, text in found]
 
 
+def _cut(whole: str, reading: Reading) -> Iterable[str]:
+    """The passages of one row, as a Corpus cuts them."""
+    if reading.passage_words is None or len(whole) <= reading.passage_words:
+        return [whole]
+    return Corpus([[whole]], **vars(reading)).stream()
+
+
 def _plain_passages(path: Path, reading: Reading, skipped: Skipped) -> Iterator[Passage]:
     """Of a plain text file; a passage's line is where its first word stands."""
     corpus = Corpus([path], **vars(reading))
     texts = list(corpus.stream())
     for reason, count in corpus.report.skipped.items():
         skipped.add(reason, count)
-    begins = np.cumsum([0, *(text.count(" ") + 1 for text in texts)])
-    ends = np.cumsum([0]) if corpus.report.skipped else _words_by_line(path, reading.encoding)
-    if not len(ends) or ends[-1] != begins[-1]:
+    # Signs that are no white space are the same in the file and in its texts, however words are joined.
+    begins = np.cumsum([0, *(len(text) - text.count(" ") for text in texts)])
+    ends = np.array([-1]) if corpus.report.skipped else _signs_by_line(path, reading.encoding)
+    if ends[-1] != begins[-1]:
         yield from (Passage(text=t, unit="passage", place=i, number=i) for i, t in enumerate(texts, 1))
         return
     for number, (text, line) in enumerate(zip(texts, np.searchsorted(ends, begins[:-1], "right"), strict=True), 1):
         yield Passage(text=text, unit="line", place=int(line) + 1, number=number)
 
 
-def _words_by_line(path: Path, encoding: str) -> np.ndarray:
-    """How many words there are up to the end of each line."""
+def _signs_by_line(path: Path, encoding: str) -> np.ndarray:
+    """How many signs that are no white space there are up to the end of each line."""
     counts: list[int] = []
-    total, open_word = 0, False
+    total = 0
     with _open_text(path, encoding) as stream:
         while piece := stream.readline(_PIECE):
-            total += len(piece.split()) - (open_word and not piece[0].isspace())
-            open_word = not piece[-1].isspace()
+            total += sum(map(len, piece.split()))
             if piece.endswith("\n"):
                 counts.append(total)
     return np.array([*counts, total])
@@ -233,13 +240,3 @@ def _suffix(path: Path) -> str:
     """The suffix of the content, under that of a compression."""
     suffix = path.suffix.lower()
     return path.with_suffix("").suffix.lower() if suffix in _COMPRESSED else suffix
-
-
-def cut(words: list[str], size: int | None) -> Iterable[str]:
-    """Yields passages of ``size`` words as a Corpus cuts them: less than a fifth at the end stays with the last."""
-    start = 0
-    while size and 5 * (len(words) - start - size) >= size:
-        yield " ".join(words[start : start + size])
-        start += size
-    if words[start:]:
-        yield " ".join(words[start:])
