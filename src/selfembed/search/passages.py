@@ -17,9 +17,10 @@ from typing import Any, TextIO
 import numpy as np
 import zstandard
 
-from selfembed.data.corpus import PYTHON_DOCS, Corpus
+from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
 
+_PYTHON_DOCS = "python-docs"
 _PLAIN = (".txt", ".md", ".rst")
 _COMPRESSED = (".gz", ".zst", ".zstd")
 _PIECE = 1 << 16
@@ -118,7 +119,7 @@ def find_sources(given: Any, reading: Reading, skipped: Skipped) -> Iterator[Sou
 def _expand(source: str | os.PathLike[str], skipped: Skipped) -> Iterator[tuple[Path | None, bool]]:
     """The files of one source and whether it names them itself; None stands for the source as it is."""
     given = os.path.expanduser(os.fspath(source))
-    if source == PYTHON_DOCS:
+    if source == _PYTHON_DOCS:
         yield None, True
     elif os.path.isdir(given):
         yield from ((path, False) for path in _walk(Path(given), skipped))
@@ -187,7 +188,7 @@ def read_passages(source: Source, reading: Reading, skipped: Skipped) -> list[Pa
     left_out = corpus.report.skipped
     for reason, count in left_out.items():
         skipped.add(reason, count)
-    unit = "text" if left_out or source.given == PYTHON_DOCS else "row"
+    unit = "text" if left_out or source.given == _PYTHON_DOCS else "row"
     return [Passage(text=text, unit=unit, place=row, number=number) for row, number, text in found]
 
 
