@@ -25,7 +25,7 @@ FLOORS = (
     {"objectives", "calibration"},
     {"recipes"},
     {"training"},
-    {"doctor", "evaluation"},
+    {"doctor", "evaluation", "search"},
     {"explanation"},
     {"terminal"},
     {"__main__"},
