@@ -168,7 +168,7 @@ class Corpus:
         Raises:
             InputError: As `texts()`, except where there is no text at all.
         """
-        yield from self._read()
+        yield from (passage.text for passage in self._read())
 
     @property
     def fingerprint(self) -> str:
