@@ -21,7 +21,7 @@ STORES = ("float32", "float16", "int8", "binary")
 RESCORE = 8
 """How many times more results than wanted are rescored."""
 
-_VECTORS, _CODES, _RANGES, _MEAN = "vectors.npy", "codes.npy", "ranges.npy", "mean.npy"
+_VECTORS, _CODES, _RANGES = "vectors.npy", "codes.npy", "ranges.npy"
 _BLOCK_BYTES = 64 << 20
 _CACHED_BYTES = 1 << 19  # of a block that becomes float32 first: more would leave the processor's caches
 
@@ -52,8 +52,7 @@ def write_codes(folder: Path, store: str) -> None:
     """Writes the codes of a store whose vectors are complete; a float store needs none.
 
     The codes are those of sentence-transformers' ``quantize_embeddings``: int8 between the least and largest value of
-    each dimension, over all passages, or one bit a dimension. The bits are taken after the mean is subtracted: the
-    embeddings of a decoder share one direction, under which most bits would be the same in all passages.
+    each dimension, over all passages, or one bit a dimension, whether it is above zero.
 
     Args:
         folder: with the vectors.
@@ -73,13 +72,10 @@ def write_codes(folder: Path, store: str) -> None:
         for start, block_BD in blocks(vectors_ND):
             codes[start : start + len(block_BD)] = quantize_embeddings(block_BD, "int8", ranges=ranges_2D)
     else:
-        total_D = np.sum([block.sum(0, dtype=np.float64) for _, block in blocks(vectors_ND)], 0)
-        mean_D = (total_D / count).astype(np.float32)
-        np.save(folder / _MEAN, mean_D)
         words = -(-width // 64)
         codes = np.lib.format.open_memmap(folder / _CODES, mode="w+", dtype=np.uint64, shape=(count, words))
         for start, block_BD in blocks(vectors_ND):
-            codes[start : start + len(block_BD)] = bit_codes(block_BD - mean_D)
+            codes[start : start + len(block_BD)] = bit_codes(block_BD)
     codes.flush()
 
 
@@ -121,7 +117,6 @@ class DenseIndex:
         self.vectors_ND = np.load(folder / _VECTORS, mmap_mode="r")
         self.codes = np.load(folder / _CODES, mmap_mode="r") if store in ("int8", "binary") else None
         self._ranges_2D = np.load(folder / _RANGES) if store == "int8" else None
-        self._mean_D = np.load(folder / _MEAN) if store == "binary" else None
 
     def search(self, query_D: np.ndarray, depth: int, *, rescore: int = RESCORE) -> Ranking:
         """Ranks passages by their cosine with a query.
@@ -161,8 +156,8 @@ class DenseIndex:
         return self._scan(query_D * step_D, self.codes, depth, constant)
 
     def _by_bits(self, query_D: np.ndarray, depth: int) -> Ranking:
-        assert self.codes is not None and self._mean_D is not None
-        query_1W = bit_codes((query_D - self._mean_D)[None])
+        assert self.codes is not None
+        query_1W = bit_codes(query_D[None])
         apart_N = np.empty(len(self.codes), np.int64)
         for start, block_BW in blocks(self.codes):
             apart_N[start : start + len(block_BW)] = np.bitwise_count(block_BW ^ query_1W).sum(-1, dtype=np.int64)
