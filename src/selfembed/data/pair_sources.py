@@ -55,9 +55,7 @@ class Pair:
 Cut = Callable[[Sequence[Passage], int, random.Random], "tuple[str, str] | None"]
 
 
-def draw_pairs(
-    passages: Sequence[Passage], count: int, *, weights: Mapping[str, float], seed: int = 0
-) -> list[Pair]:
+def draw_pairs(passages: Sequence[Passage], count: int, *, weights: Mapping[str, float], seed: int = 0) -> list[Pair]:
     """Draws pairs, each from another passage as long as there are any.
 
     Args:
@@ -93,9 +91,7 @@ def draw_pairs(
     return pairs
 
 
-def _pair(
-    passages: Sequence[Passage], index: int, weights: Mapping[str, float], rng: random.Random
-) -> Pair | None:
+def _pair(passages: Sequence[Passage], index: int, weights: Mapping[str, float], rng: random.Random) -> Pair | None:
     left = {name: weight for name, weight in weights.items() if weight}
     while left:
         name = rng.choices(list(left), list(left.values()))[0]
