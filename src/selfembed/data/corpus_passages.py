@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from selfembed.data.corpus import Corpus
-from selfembed.data.passages import Passage
+from selfembed.data.passages import PassageRow
 from selfembed.data.sampling import choose_rows
 
 
-class CorpusPassages(Sequence[Passage]):
+class CorpusPassages(Sequence[PassageRow]):
     """Passages of a corpus, read one by one when they are asked for.
 
     Args:
@@ -24,8 +24,8 @@ class CorpusPassages(Sequence[Passage]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Passage:  # type: ignore[override]
-        return Passage(words=0, **self.rows[index])
+    def __getitem__(self, index: int) -> PassageRow:  # type: ignore[override]
+        return PassageRow(words=0, **self.rows[index])
 
 
 def last_passages(corpus: Corpus, count: int, *, seed: int) -> CorpusPassages:
