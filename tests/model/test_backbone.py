@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from peft import get_peft_model
 from runs import add_random_adapter, plain_embedder
 from safetensors.torch import load_file
 from tiny import SENTENCES, save_tiny, tiny_config, tiny_model, tiny_tokenizer
@@ -236,3 +237,13 @@ def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=f"{name}.gguf: transformers cannot read this GGUF file"):
             load_backbone(tmp_path / f"{name}.gguf")
     assert not list((tmp_path / "cache").rglob("*.*"))
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.5, {1}), (0.4, {1}), (1.0, {0, 1})])
+def test_adapters_on_the_top_layers_only(share, layers, tmp_path):
+    model = load_backbone(save_tiny("llama", tmp_path)).load()
+    adapted = get_peft_model(model, lora_config(model, Lora(top_layers=share)))
+    names = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == layers
+    with pytest.raises(InputError, match="top_layers 0: expected a share"):
+        Lora(top_layers=0)

@@ -6,6 +6,7 @@ Shapes: B batch, D hidden, V vocabulary.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -294,12 +295,19 @@ class Lora:
         dropout: on the adapter's input, the only dropout in training.
         targets: names of linear layers; the default is the query and value projections, or the fused projection that
             holds them where a family has no separate ones.
+        top_layers: share of the layers, from the top, that get adapters. The layers below need no backward pass, and
+            no activations are kept of them.
     """
 
     r: int = 16
     alpha: int = 32
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+    top_layers: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.top_layers <= 1:
+            raise InputError(f"top_layers {self.top_layers}: expected a share above 0, up to 1")
 
 
 def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
@@ -319,14 +327,28 @@ def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
             f"LoRA targets {', '.join(missing)}: not in {model.config.model_type}; "
             f"its layers are {', '.join(sorted(linear))}"
         )
+    adapted: list[str] | None = targets
+    if lora.top_layers < 1 and targets:
+        layers = model.config.get_text_config().num_hidden_layers
+        lowest = layers - math.ceil(lora.top_layers * layers)
+        adapted = [
+            name
+            for name, _ in model.named_modules()
+            if name.rpartition(".")[2] in targets and _layer_number(name) >= lowest
+        ]
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules=adapted,
         bias="none",
         task_type="FEATURE_EXTRACTION",
     )
+
+
+def _layer_number(name: str) -> int:
+    """The number of the layer that a module is in, -1 for what is in none."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), -1)
 
 
 @contextmanager
