@@ -28,7 +28,6 @@ def material_of(folder: Path, texts: Sequence[str] = SENTENCES, **given: Any) ->
             "reading": config,
             "make_embedder": lambda: embedder,
             "make_head": backbone.head,
-            "weights": backbone.fingerprint,
             "corpus": Corpus(iter(SENTENCES)),
             "texts": texts,
             "tagger": load_tagger("hanta"),

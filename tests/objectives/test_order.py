@@ -5,25 +5,13 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from selfembed.errors import InputError
 from selfembed.objectives.objective import Budget, Material, Prepared
-from selfembed.objectives.order import rows_in_order, training_order
-
-
-def test_training_order():
-    budget = Budget(steps=5, batch_size=4, micro_batch_size=2)
-    lengths = [3, 9, 1, 7, 5, 2, 8, 4, 6]
-    order = training_order(lengths, budget, seed=0)
-    assert len(order) == 20 and order == training_order(lengths, budget, seed=0)
-    steps = [order[k : k + 4] for k in range(0, 20, 4)]
-    assert all([lengths[i] for i in step] == sorted((lengths[i] for i in step), reverse=True) for step in steps)
-    assert sorted(order[:8]) == list(range(8)), "every text comes once before any comes twice"
-    assert set(order[8:]) == set(range(9))
-    assert training_order(lengths, budget, seed=1)[:8] == order[:8]
-    assert training_order(lengths, budget, seed=1) != order
+from selfembed.objectives.order import rows_in_order, turns
 
 
 def material(texts: list[str], budget: Budget, **columns: list[str]) -> Material:
-    nothing = dict.fromkeys(("backbone", "reading", "make_embedder", "make_head", "weights", "corpus"))
+    nothing = dict.fromkeys(("backbone", "reading", "make_embedder", "make_head", "corpus"))
     return Material(**nothing, texts=texts, columns=columns, budget=budget)
 
 
@@ -51,3 +39,12 @@ def test_as_many_texts_as_the_budget_has_turns_are_cut_into_steps_as_they_come()
     texts = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
     rows = rows_in_order(material(texts, Budget(steps=2, batch_size=3)), Prepared(loss=nn.Identity()))
     assert rows["label"][:] == [2, 1, 0, 5, 4, 3]
+
+
+def test_no_text_comes_twice_in_a_step_where_they_are_negatives():
+    texts = [letter * (1 + number) for number, letter in enumerate("abcdefg")] + ["a"]
+    budget = Budget(steps=9, batch_size=4)
+    order = turns(material(texts, budget), None, distinct=True)
+    assert len(order) == 36 and all(len({texts[row] for row in order[k : k + 4]}) == 4 for k in range(0, 36, 4))
+    with pytest.raises(InputError, match="batch_size 8: expected at most 7"):
+        turns(material(texts, Budget(steps=1, batch_size=8)), None, distinct=True)

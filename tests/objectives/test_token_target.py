@@ -6,17 +6,20 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from materials import material_of
-from runs import plain_embedder
-from tiny import SENTENCES, save_tiny
+from runs import add_random_adapter, plain_embedder, short_train
+from tiny import BOS, BOS_ID, EOS, EOS_ID, PAD, PAD_ID, SENTENCES, save_tiny, tiny_tokenizer
+from tokenizers.normalizers import Lowercase
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
+from selfembed.model.backbone import LMHead, load_backbone
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.model_derived import ModelDerived
 from selfembed.objectives.objective import Material
 from selfembed.targets import cache
-from selfembed.targets.cache import choose_texts
 
 OBJECTIVES = [DataDriven(), ModelDerived(common_texts=20), BagOfTokens()]
 
@@ -90,14 +93,115 @@ def test_corpus_backbone_and_reading_count(material, computed, tmp_path):
 
 def test_weights_under_the_adapter_count_where_the_model_is_read(material, computed, tmp_path):
     driven, derived, _ = OBJECTIVES
-    merged, other, _ = plain_embedder(save_tiny("llama", tmp_path / "merged", seed=1))
-    changed = given(material, make_embedder=lambda: merged, weights=other.fingerprint)
+    merged, _, _ = plain_embedder(save_tiny("llama", tmp_path / "merged", seed=1))
+    changed = given(material, make_embedder=lambda: merged)
     first, second = derived.targets(material), derived.targets(changed)
     assert len(computed) == 2
     assert not np.array_equal(first.ids_S, second.ids_S)
     driven.targets(material)
     driven.targets(changed)
     assert len(computed) == 3
+
+
+def total_variation(one, other) -> float:
+    """Mean over the texts."""
+    found = []
+    for i in range(len(one)):
+        dense_2V = np.zeros((2, one.vocab_size))
+        for side, targets in enumerate((one, other)):
+            ids, weights = targets.row(i)
+            dense_2V[side, ids] = weights
+        found.append(np.abs(dense_2V[0] - dense_2V[1]).sum() / 2)
+    return float(np.mean(found))
+
+
+def test_a_stage_after_a_merge_and_one_that_goes_on_get_their_own_targets(
+    tiny_backbone_dir, tmp_path, monkeypatch, computed
+):
+    monkeypatch.setenv("SELFEMBED_CACHE", str(tmp_path / "cache"))
+    found: dict[str, list] = {}
+    targets = ModelDerived.targets
+
+    def noted(self, material):
+        result = targets(self, material)
+        found.setdefault(run, []).append(result)
+        return result
+
+    monkeypatch.setattr(ModelDerived, "targets", noted)
+    for run, adapter, seed in [
+        ("merged", "merge", 0),
+        ("continued", "continue", 0),
+        ("merged again", "merge", 0),
+        ("continued again", "continue", 0),
+        ("other merged", "merge", 1),
+    ]:
+        settings = {"model_derived.adapter": adapter, "common_texts": 20, "learning_rate": 5e-2, "temperature": 0.1}
+        short_train(tiny_backbone_dir, tmp_path / run, settings=settings, seed=seed)
+    derived = [objective for objective in computed if isinstance(objective, ModelDerived)]
+    assert len(derived) == 3, "the runs that came again must have found theirs"
+    merged, continued = found["merged"][0], found["continued"][0]
+    assert total_variation(merged, continued) > 0.1
+    assert total_variation(merged, found["merged again"][0]) == 0
+    assert total_variation(continued, found["continued again"][0]) == 0
+    assert total_variation(merged, found["other merged"][0]) > 0.05
+
+
+def test_all_that_makes_model_derived_targets_counts_and_the_adapter_does_not(material, computed):
+    objective, embedder, head = OBJECTIVES[1], material.embedder, material.head
+    objective.targets(material)
+    add_random_adapter(embedder)
+    objective.targets(material)
+    assert len(computed) == 1, "adapters are off while targets are made"
+    weights = {name: buffer.clone() for name, buffer in head.named_buffers()}
+    moved = dict(embedder.named_parameters())
+    (weight,) = [moved[name] for name in moved if name.endswith("layers.1.mlp.up_proj.weight")]
+
+    def change_weight():
+        weight.data[0, 0] += 1e-3
+
+    def change_tokenizer():
+        embedder.tokenizer.split_special_tokens = False
+
+    changes = [
+        lambda: LMHead(weights, scale=0.5),
+        lambda: LMHead(weights, soft_cap=5.0),
+        lambda: LMHead({"weight": weights["weight"] * 1.001}),
+        lambda: LMHead({**weights, "bias": torch.ones(640)}),
+        change_weight,
+        change_tokenizer,
+        lambda: setattr(embedder, "max_seq_length", 40),
+        lambda: embedder.bfloat16() and None,
+    ]
+    for number, change in enumerate(changes, 2):
+        other = change()
+        changed = given(material, make_head=lambda other=other: other) if other is not None else given(material)
+        objective.targets(changed)
+        assert len(computed) == number, number
+        objective.targets(changed)
+        assert len(computed) == number, "found again"
+
+
+@pytest.mark.parametrize("objective", [DataDriven(), BagOfTokens()], ids=["DataDriven", "BagOfTokens"])
+def test_the_backbones_tokenizer_counts(objective, material, computed):
+    objective.targets(material)
+    material.backbone.tokenizer.backend_tokenizer.normalizer = Lowercase()
+    objective.targets(material)
+    assert len(computed) == 2
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("objective", [DataDriven(pos=None), BagOfTokens()], ids=["DataDriven", "BagOfTokens"])
+def test_special_tokens_spelled_out_in_a_text_are_text(objective, kind, material, tmp_path):
+    raw = load_backbone(save_tiny("llama", tmp_path / "raw", tokenizer=tiny_tokenizer(kind)))
+    texts = [f"{text} {EOS}" for text in SENTENCES[:5]] + [f"{BOS}{PAD}"]
+    spelled = given(material, backbone=raw, texts=texts, corpus=Corpus(iter([*texts, *SENTENCES])))
+    targets = objective.targets(spelled)
+    assert not {BOS_ID, EOS_ID, PAD_ID} & set(targets.ids_S.tolist())
+    bars = set(raw.tokenizer("|", add_special_tokens=False)["input_ids"])
+    assert all(bars & set(targets.row(i)[0].tolist()) for i in range(6)), "the name's pieces count like any text's"
+    if isinstance(objective, DataDriven):
+        statistics = cache.stored_statistics(raw, spelled.corpus, objective, most=1000)
+        assert not statistics.count_V[[BOS_ID, EOS_ID, PAD_ID]].any()
 
 
 def test_statistics_are_shared_between_forms(material, monkeypatch):

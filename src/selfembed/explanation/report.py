@@ -301,7 +301,6 @@ def _targets_of(name: str, fields: dict[str, Any], seen: Seen) -> tuple[TargetPr
         reading=EmbedderConfig(**seen.record["recipe"]["embedder"]),
         make_embedder=lambda: seen.explained.raw,
         make_head=lambda: seen.explained.head,
-        weights=seen.backbone.fingerprint,
         corpus=seen.corpus,
         texts=seen.texts,
         tagger=(seen.tagger or _tagger(seen.record["tagger"])) if objective.needs_tagger else None,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.cache import choose_texts
 from selfembed.targets.token_targets import TokenTargets
 from selfembed.training.plan import Plan
 

@@ -113,12 +113,13 @@ class Mixture(Objective):
                 f"corpus {material.corpus.name}: none of {len(every)} texts can be trained on by all of "
                 f"{', '.join(prepared)}; give longer texts, or leave a part out"
             )
+        distinct = any(one.distinct for one in prepared.values())
         loss = MixtureLoss(
             material.embedder,
             {name: one.loss for name, one in prepared.items()},
             self.weights,
             columns=(*material.columns, "text"),
-            text_of_turn=turns(material, rows),
+            text_of_turn=turns(material, rows, distinct=distinct),
             by_text=[name for name, one in prepared.items() if one.label == "text"],
             whole=[name for name, part in self.parts.items() if part.whole_batch],
             mini_batch_size=material.budget.mini_batch_size if self.whole_batch else None,
@@ -128,6 +129,7 @@ class Mixture(Objective):
             loss=loss,
             rows=rows,
             label="turn",
+            distinct=distinct,
             notes={"parts": {name: one.notes for name, one in prepared.items()}},
             callbacks=tuple(callback for one in prepared.values() for callback in one.callbacks),
             state=loss.state if has_state else None,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.losses.token_target import OnlineModelDerivedLoss
 from selfembed.objectives.objective import STEP_FORWARDS, Material, Measured, Prepared
 from selfembed.objectives.token_target import TokenTarget
-from selfembed.targets.cache import choose_texts
 from selfembed.targets.model_derived import ModelDerivedOptions, build_targets, common_distribution
+from selfembed.targets.raw_model import raw_model_state
 from selfembed.targets.token_targets import TokenTargets
 
 
@@ -44,12 +44,7 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
         return min(self.common_texts, measured.texts) * measured.mean_tokens / measured.tokens_per_second
 
     def key(self, material: Material) -> list[Any]:
-        embedder = material.embedder
-        # The rest of a tokenizer's state changes with use: padding and truncation are those of the last call.
-        prompt = json.loads(embedder.tokenizer.backend_tokenizer.to_str())["post_processor"]
-        causal = bool(getattr(embedder.transformers_model.config, "is_causal", True))
-        read_as = [prompt, str(embedder), embedder.max_seq_length, str(embedder.dtype), causal]
-        return [material.corpus.fingerprint, material.weights, material.look, *read_as]
+        return [material.corpus.fingerprint, material.look, raw_model_state(material.embedder, material.head)]
 
     def compute(self, material: Material) -> TokenTargets:
         embedder, head, progress = material.embedder, material.head, material.progress

@@ -80,9 +80,9 @@ class Material:
         reading: how the backbone is read as an embedder.
         make_embedder: gives the embedder; its adapter off, it is the raw model that model-derived targets come from.
         make_head: gives the frozen decoder layer.
-        weights: fingerprint of the weights under the adapter, which earlier stages may be merged into.
         corpus: whose statistics count.
         texts: of the corpus, those of the stage; empty where the objective reads pairs.
+        places: the rows of the corpus that they are, or are cut from; None where they are not of the corpus.
         columns: further columns of text, each with one entry for each of ``texts``.
         pairs: labelled examples.
         dev: labelled examples that decide when to stop.
@@ -99,9 +99,9 @@ class Material:
     reading: EmbedderConfig
     make_embedder: Callable[[], SentenceTransformer]
     make_head: Callable[[], LMHead]
-    weights: str
     corpus: Corpus
     texts: Sequence[str] = ()
+    places: Sequence[int] | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pairs: tuple[Examples, ...] = ()
     dev: Examples | None = None
@@ -133,6 +133,7 @@ class Prepared:
         rows: which of the material's texts are trained on, ascending; None: all.
         label: what stands in the column ``label``: the ``"text"``'s number among the material's texts, or the number
             of its ``"turn"``, which is another whenever a text comes again.
+        distinct: whether no text may come twice in a step, since the others are its negatives.
         notes: for the record of the stage.
         callbacks: of the trainer.
         state: what belongs to the state of training beside adapter and optimiser; None: nothing.
@@ -145,6 +146,7 @@ class Prepared:
     loss: nn.Module
     rows: Sequence[int] | None = None
     label: Literal["text", "turn"] = "text"
+    distinct: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     callbacks: tuple[TrainerCallback, ...] = ()
     state: Callable[[], dict[str, Tensor]] | None = None

@@ -11,6 +11,7 @@ from selfembed.objectives.masked_next_token import MaskedNextToken
 from selfembed.objectives.model_derived import ModelDerived
 from selfembed.objectives.objective import Objective
 from selfembed.objectives.supervised import Supervised
+from selfembed.objectives.text_pairs import TextPairs
 from selfembed.objectives.two_views import TwoViews
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -20,6 +21,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "compression": Compression,
     "two_views": TwoViews,
     "masked_next_token": MaskedNextToken,
+    "text_pairs": TextPairs,
     "supervised": Supervised,
 }
 

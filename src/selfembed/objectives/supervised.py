@@ -16,7 +16,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from transformers import TrainerCallback
 
-from selfembed.data.pairs import Examples, batches, in_batches, pools, with_mined_negatives
+from selfembed.data.batches import batches, pools
+from selfembed.data.mining import in_batches, with_mined_negatives
+from selfembed.data.pairs import Examples
 from selfembed.errors import InputError
 from selfembed.ground.files import write_json
 from selfembed.losses.compression import LLM2COMP

@@ -12,6 +12,7 @@ from selfembed.ground.hashing import texts_hash
 from selfembed.losses.token_target import TEXT2TOKEN, TokenTargetLoss
 from selfembed.objectives.objective import Material, Objective, Prepared
 from selfembed.targets.cache import stored, summary
+from selfembed.targets.raw_model import tokenizer_hash
 from selfembed.targets.token_targets import TokenTargets
 
 
@@ -31,7 +32,8 @@ class TokenTarget(Objective):
 
     def targets(self, material: Material) -> TokenTargets:
         """The targets of the material's texts, from the cache where they were computed before."""
-        key = [material.backbone.fingerprint, self, texts_hash(iter(material.texts)), *self.key(material)]
+        backbone = [material.backbone.fingerprint, tokenizer_hash(material.backbone.tokenizer)]
+        key = [*backbone, self, texts_hash(iter(material.texts)), *self.key(material)]
         return stored("targets", key, TokenTargets, lambda: self.compute(material))
 
     def prepare(self, material: Material) -> Prepared:

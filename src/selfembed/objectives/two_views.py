@@ -44,4 +44,5 @@ class TwoViews(Objective):
         """
         require_two_views(material.embedder, material.texts[0])
         size = material.budget.mini_batch_size
-        return Prepared(loss=TwoViewsLoss(material.embedder, temperature=self.temperature, mini_batch_size=size))
+        loss = TwoViewsLoss(material.embedder, temperature=self.temperature, mini_batch_size=size)
+        return Prepared(loss=loss, distinct=True)

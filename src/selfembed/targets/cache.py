@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from datasets import Dataset
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.ground.files import cache_dir, writing
 from selfembed.ground.hashing import content_hash
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone
 from selfembed.targets.data_driven import DataDrivenOptions, TokenStatistics
+from selfembed.targets.raw_model import tokenizer_hash
 from selfembed.targets.token_targets import TokenTargets
 
 Stored = TypeVar("Stored", TokenTargets, TokenStatistics)
-_FORMAT = 3  # part of every key: raise it when what is computed changes
+_FORMAT = 4  # part of every key: raise it when what is computed changes
 
 
 def stored(kind: str, key: list[Any], form: type[Stored], compute: Callable[[], Stored]) -> Stored:
@@ -44,7 +45,8 @@ def stored_statistics(
     backbone: Backbone, corpus: Corpus, options: DataDrivenOptions, *, most: int, progress: Progress = silent
 ) -> TokenStatistics:
     """Document frequencies over a corpus, or over a seeded sample of at most ``most`` of its texts."""
-    key = [backbone.fingerprint, corpus.fingerprint, most, options.leading_space, options.variants]
+    own = [backbone.fingerprint, tokenizer_hash(backbone.tokenizer)]
+    key = [*own, corpus.fingerprint, most, options.leading_space, options.variants]
 
     def count() -> TokenStatistics:
         texts = choose_texts(corpus.texts(), most, seed=0)
@@ -57,12 +59,6 @@ def stored_statistics(
         )
 
     return stored("statistics", key, TokenStatistics, count)
-
-
-def choose_texts(texts: Dataset, count: int, *, skip: int = 0, seed: int) -> Dataset:
-    """The ``count`` texts after the first ``skip`` of a seeded shuffle; it starts over where the corpus ends."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    return texts.select(order[np.arange(skip, skip + min(count, len(texts))) % len(texts)])
 
 
 def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]:

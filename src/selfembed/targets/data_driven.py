@@ -14,7 +14,6 @@ pairs among them, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from selfembed.errors import InputError
+from selfembed.model.prompt import text_backend
 from selfembed.targets.tagger import UNIVERSAL_TAGS, Span, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
@@ -91,7 +91,7 @@ class DataDrivenOptions:
 
 
 class BareTokenizer:
-    """A tokenizer's ids of texts alone: no prompt, no special tokens, no truncation, no padding.
+    """A tokenizer's ids of texts alone: no prompt, no special tokens (spelled out neither), no truncation, no padding.
 
     Args:
         tokenizer: Any fast transformers tokenizer; it is left as it is.
@@ -110,9 +110,7 @@ class BareTokenizer:
             )
         self.vocab_size = vocab_size
         self.special = np.array([i for i in tokenizer.all_special_ids if i < vocab_size], np.int64)
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)  # callers' truncation and padding stay theirs
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._backend = text_backend(tokenizer)
         probe = self._backend.encode("a a", add_special_tokens=False).ids
         alike = probe[: len(probe) // 2] == probe[len(probe) // 2 :]
         self.prefix = " " if leading_space and not alike else ""
@@ -292,7 +290,7 @@ def build_targets(
     group_V = _groups(tokenizer, vocab_size, options)
     written_V = _written_as(tokenizer, group_V, statistics.count_V, options)
     idf_V = statistics.idf_V
-    idf_V[bare.special] = 0.0  # unknown tokens, or a text that spells out a special one
+    idf_V[bare.special] = 0.0  # unknown tokens
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
     supports, ids, weights, rests = [np.zeros(1, np.int64)], [], [], []
     for batch in batches(texts):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfembed.errors import InputError
+from selfembed.terminal import index, search
 
 _DESCRIPTION = "Turn a decoder-only language model into a text embedder, from unlabelled text alone."
 
@@ -108,6 +109,9 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--markdown", action="store_true", help="print Markdown")
     form.add_argument("--html", action="store_true", help="print one self-contained HTML page")
     verb.set_defaults(run=run_compare)
+
+    index.add_verb(verbs)
+    search.add_verb(verbs)
 
     verb = verbs.add_parser("doctor", help="examine a backbone", description="Examine a backbone.")
     verb.add_argument("--model", default="embedded", help="hub id, folder, GGUF file or 'embedded' (default)")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from sentence_transformers import SentenceTransformer
 
+from selfembed.data.sampling import choose_texts
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import build_embedder, embedder_prompt, fitting_length
 from selfembed.objectives.objective import Measured
-from selfembed.targets.cache import choose_texts
 from selfembed.training.plan import Plan
 
 

@@ -15,13 +15,14 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.data.corpus import Corpus
 from selfembed.data.pairs import Examples, instructed, read_examples, read_sets
+from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.ground.hashing import content_hash
 from selfembed.model.backbone import EMBEDDED, Backbone, best_dtype, load_backbone
 from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.objectives.objective import Material
 from selfembed.recipes import RECIPES, Recipe, find_recipe, override
-from selfembed.targets.tagger import Tagger, load_tagger
+from selfembed.targets.tagger import Tagger, load_tagger, require_language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,6 @@ class Plan:
             "tagger": self.tagger,
             "statistics_texts": self.recipe.statistics_texts,
             "seed": self.seed,
-            "weights": self.backbone.fingerprint,
         }
         return Material(**{**decided, **given})
 
@@ -136,7 +136,9 @@ def make_plan(
     needs_tagger = any(stage.objective.needs_tagger for stage in resolved.stages.values())
     found_tagger = load_tagger(tagger) if needs_tagger else None
     corpus = find_corpus(corpus, sets)
-    corpus.texts()
+    texts = corpus.texts()
+    if found_tagger:
+        require_language(found_tagger, choose_texts(texts, 200, seed=seed)["text"])
     return Plan(
         backbone=backbone,
         corpus=corpus,

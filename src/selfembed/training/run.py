@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +11,13 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.errors import InputError
 from selfembed.ground.environment import environment, peak_memory_gib
-from selfembed.ground.files import write_json, writing
+from selfembed.ground.files import writing
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.attention import require_attention
 from selfembed.model.backbone import EMBEDDED
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
+from selfembed.training.output import nothing_left_of_nothing, open_work_folder, remove_work_folder, require_new
 from selfembed.training.plan import Plan, make_plan
 from selfembed.training.stage import run_stages
 
@@ -121,54 +119,8 @@ def run_plan(
             record["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
         finished = export_embedder(trained.embedder, plan.backbone, plan.recipe, record, out, weights=trained.weights)
         progress("saving", 1, 1)
-    shutil.rmtree(work, ignore_errors=True)
+    remove_work_folder(work)
     return finished
-
-
-def require_new(out: Path) -> None:
-    """Refuses to overwrite.
-
-    Raises:
-        InputError: ``out`` exists already and is no empty folder.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
-
-
-def open_work_folder(plan: Plan, out: Path) -> Path:
-    """The folder for checkpoints, ``<out>.partial``.
-
-    Raises:
-        InputError: ``out`` exists already, or the folder holds an unfinished run of other settings.
-    """
-    require_new(out)
-    work = out.with_name(out.name + ".partial")
-    plan_file = work / "plan.json"
-    if plan_file.exists():
-        before = json.loads(plan_file.read_text())
-        if before["key"] != plan.key:
-            now = {**plan.to_dict(), "key": plan.key}
-            changed = [name for name in now if name != "key" and json.loads(json.dumps(now[name])) != before.get(name)]
-            raise InputError(
-                f"{work} holds an unfinished run with another {', '.join(changed) or 'version'}; "
-                "repeat that command to go on with it, or remove the folder to start anew"
-            )
-        return work
-    with writing(work):
-        work.mkdir(parents=True, exist_ok=True)
-        write_json(plan_file, {**plan.to_dict(), "key": plan.key})
-    return work
-
-
-@contextmanager
-def nothing_left_of_nothing(work: Path) -> Iterator[None]:
-    """Takes a work folder away when an error came before there was anything to go on from."""
-    try:
-        yield
-    except Exception:
-        if not any(path.is_dir() for path in work.iterdir()):
-            shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def require_sound(embedder: SentenceTransformer, plan: Plan) -> None:

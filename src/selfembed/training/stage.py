@@ -20,6 +20,7 @@ from sentence_transformers import (
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, set_seed
 
+from selfembed.data.sampling import choose_rows
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Progress, silent
 from selfembed.losses.contrastive import set_attention_dropout
@@ -32,7 +33,6 @@ from selfembed.model.modes import checkpointing_kwargs
 from selfembed.objectives.objective import Prepared
 from selfembed.objectives.order import rows_in_order
 from selfembed.recipes import Stage
-from selfembed.targets.cache import choose_texts
 from selfembed.training.checkpoints import StageWatch, checkpoint_step, last_checkpoint
 from selfembed.training.export import merged_backbone
 from selfembed.training.plan import Plan
@@ -92,7 +92,7 @@ def run_stages(
         if (folder / _RECORD).exists():
             load_adapter(embedder, folder / _ADAPTER)
         else:
-            run_stage(plan, name, stage, embedder, head, folder, weights=weights, skip=texts_used, progress=progress)
+            run_stage(plan, name, stage, embedder, head, folder, skip=texts_used, progress=progress)
         embedder.eval()
         embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
         yield Trained(record=json.loads((folder / _RECORD).read_text()), embedder=embedder, weights=weights)
@@ -151,7 +151,6 @@ def run_stage(
     head: LMHead,
     folder: Path,
     *,
-    weights: Backbone,
     skip: int,
     progress: Progress,
 ) -> None:
@@ -164,7 +163,6 @@ def run_stage(
         embedder: with a trainable adapter.
         head: the frozen decoder layer.
         folder: of the stage.
-        weights: the backbone under the adapter.
         skip: texts of the corpus that earlier stages have read.
         progress: called with (task, done, total).
     """
@@ -174,17 +172,19 @@ def run_stage(
     if plan.recipe.embedder.memory_tokens:
         memory_embedding(embedder).memory.requires_grad_(objective.trains_memory)
     set_attention_dropout(embedder, objective.attention_dropout)
-    texts = []
+    texts, places = [], []
     if objective.reads == "texts":
-        texts = list(choose_texts(plan.corpus.texts(), stage.texts, skip=skip, seed=plan.seed)["text"])
+        corpus = plan.corpus.texts()
+        places = choose_rows(len(corpus), stage.texts, skip=skip, seed=plan.seed).tolist()
+        texts = list(corpus.select(places)["text"])
     material = plan.material(
         max_length=stage.max_length,
         budget=stage.budget,
         texts=texts,
+        places=places,
         make_embedder=lambda: embedder,
         make_head=lambda: head,
         folder=folder,
-        weights=weights.fingerprint,
         progress=progress,
     )
     material = objective.cut(material)
