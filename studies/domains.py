@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from selfembed.data import python_docs as docs
 from selfembed.data.pair_sources import sentences
-from selfembed.data.passages import Passage
+from selfembed.data.passages import PassageRow
 from selfembed.errors import InputError
 
 HELD_OUT = 1_000  # queries, where a domain has enough
@@ -39,23 +39,23 @@ class Domain:
 
     name: str
     question: str
-    passages: Sequence[Passage]
+    passages: Sequence[PassageRow]
     queries: Sequence[str]
     documents: Sequence[str]
     relevant: Sequence[int]
     itself: Mapping[int, int] = field(default_factory=dict)
 
 
-def passage(text: str, document: int, title: str | None = None) -> Passage:
+def passage(text: str, document: int, title: str | None = None) -> PassageRow:
     """A passage of a document."""
-    return Passage(text=text, words=0, title=title or "", title_from="column" if title else "", document=document)
+    return PassageRow(text=text, words=0, title=title or "", title_from="column" if title else "", document=document)
 
 
 def python_docs(split: int = 0, held_out: int = 300) -> Domain:
     """The quickstart's search: the body of a docstring by its summary. Splits hold out other modules."""
     _, held = docs.split_pairs(docs.docstring_pairs(), held_out, split)
     kept = set(docs.python_docs(held_out=[pair.qualified_name for pair in held]))
-    passages: list[Passage] = []
+    passages: list[PassageRow] = []
     for number, (title, paragraphs) in enumerate(docs.documents()):
         for paragraph in paragraphs:
             if paragraph in kept:
@@ -80,7 +80,7 @@ def biorxiv(data: Path) -> Domain:
     names = sorted(abstracts)
     random.Random(0).shuffle(names)
     held: list[tuple[str, str]] = []
-    kept: list[Passage] = []
+    kept: list[PassageRow] = []
     for number, name in enumerate(names):
         first, *others = sentences(abstracts[name][0])
         rest = " ".join(others)

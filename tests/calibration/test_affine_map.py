@@ -12,7 +12,7 @@ from selfembed import EmbedderConfig, InputError, build_embedder, load_backbone
 from selfembed.calibration.affine_map import add_map, candidates, identity, map_of, spectrum, without_map
 from selfembed.calibration.choice import choose_map
 from selfembed.calibration.self_retrieval import SelfRetrieval, self_retrieval
-from selfembed.data.passages import Passage
+from selfembed.data.passages import PassageRow
 
 RNG = np.random.default_rng(0)
 VECTORS_ND = RNG.standard_normal((40, 8)).astype(np.float32) @ RNG.standard_normal((8, 8)) + 3
@@ -20,7 +20,7 @@ WEIGHT_VD = torch.from_numpy(RNG.standard_normal((50, 8)))
 
 
 def passage(text, document, title=""):
-    return Passage(text=text, words=len(text.split()), title=title, title_from="", document=document)
+    return PassageRow(text=text, words=len(text.split()), title=title, title_from="", document=document)
 
 
 def maps(spectrum_DD=None):

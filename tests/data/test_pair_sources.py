@@ -9,17 +9,17 @@ import pytest
 
 from selfembed import InputError
 from selfembed.data.pair_sources import SOURCES, draw_pairs, sentences
-from selfembed.data.passages import Passage
+from selfembed.data.passages import PassageRow
 
 # Every word occurs once, so that a word on both sides is a character on both sides.
 NUMBERS = [f"w{i}" for i in range(400)]
 
 
-def of(text: str, document: int = 0, title: str = "") -> Passage:
-    return Passage(text=text, words=len(text.split()), title=title, title_from="", document=document)
+def of(text: str, document: int = 0, title: str = "") -> PassageRow:
+    return PassageRow(text=text, words=len(text.split()), title=title, title_from="", document=document)
 
 
-def passage(start: int, document: int, title: str = "", length: int = 40) -> Passage:
+def passage(start: int, document: int, title: str = "", length: int = 40) -> PassageRow:
     words = NUMBERS[start : start + length]
     text = " ".join(f"{word.capitalize()}." if i % 10 == 9 else word.capitalize() for i, word in enumerate(words))
     return of(text, document, title)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfembed.data.pair_sources import Passage, draw_pairs
+from selfembed.data.pair_sources import PassageRow, draw_pairs
 from selfembed.errors import InputError
 
 LEAST_PAIRS = 8
@@ -52,7 +52,7 @@ class SelfRetrieval:
         return float(self.ndcg_Q(encode(self.texts)).mean())
 
 
-def self_retrieval(passages: Sequence[Passage], count: int, *, seed: int = 0) -> SelfRetrieval:
+def self_retrieval(passages: Sequence[PassageRow], count: int, *, seed: int = 0) -> SelfRetrieval:
     """Makes such a search out of passages, one pair a document.
 
     Args:

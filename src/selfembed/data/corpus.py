@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from selfembed.data.files import SUFFIXES
 from selfembed.data.ledger import Ledger
-from selfembed.data.passages import UNTITLED, Passage, Piece, cut
+from selfembed.data.passages import UNTITLED, PassageRow, Piece, cut
 from selfembed.data.sources import Reader, source_name
 from selfembed.errors import InputError
 from selfembed.ground.files import cache_dir, writing
@@ -217,7 +217,7 @@ class Corpus:
         if texts.close() + titles.close() and self._progress:
             self._progress(report.texts)
 
-    def _read(self) -> Iterator[Passage]:
+    def _read(self) -> Iterator[PassageRow]:
         def pieces() -> Iterator[Piece]:
             for read in self._found:
                 self.report.sources += 1

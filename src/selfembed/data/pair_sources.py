@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from selfembed.data.passages import Passage
+from selfembed.data.passages import PassageRow
 from selfembed.data.words import count_words, first_sentence, join_words, split_words
 from selfembed.errors import InputError
 
@@ -37,11 +37,11 @@ class Pair:
     source: str
 
 
-Cut = Callable[[Sequence[Passage], int, random.Random], "tuple[str, str] | None"]
+Cut = Callable[[Sequence[PassageRow], int, random.Random], "tuple[str, str] | None"]
 
 
 def draw_pairs(
-    passages: Sequence[Passage], count: int, *, weights: Mapping[str, float], seed: int = 0
+    passages: Sequence[PassageRow], count: int, *, weights: Mapping[str, float], seed: int = 0
 ) -> list[Pair]:
     """Draws pairs, each from another passage as long as there are any.
 
@@ -79,7 +79,7 @@ def draw_pairs(
 
 
 def draw_pair(
-    passages: Sequence[Passage], index: int, weights: Mapping[str, float], rng: random.Random
+    passages: Sequence[PassageRow], index: int, weights: Mapping[str, float], rng: random.Random
 ) -> Pair | None:
     """Cuts one pair out of a passage; the sources are tried in an order drawn by their weights.
 
@@ -105,7 +105,7 @@ def sentences(text: str) -> list[str]:
     return [part for part in found if part]
 
 
-def title_and_passage(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def title_and_passage(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """A title and its passage, without the title where the passage begins with it."""
     passage = passages[index]
     title = (passage.title or "").strip()
@@ -115,7 +115,7 @@ def title_and_passage(passages: Sequence[Passage], index: int, rng: random.Rando
     return (title, text) if title and count_words(text) >= LEAST_PASSAGE_WORDS else None
 
 
-def sentence_and_rest(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def sentence_and_rest(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """A sentence, every other time the first, and the sentences around it."""
     parts = sentences(passages[index].text)
     if len(parts) < 2:
@@ -125,7 +125,7 @@ def sentence_and_rest(passages: Sequence[Passage], index: int, rng: random.Rando
     return (query, rest) if count_words(query) >= LEAST_WORDS and count_words(rest) >= LEAST_PASSAGE_WORDS else None
 
 
-def two_parts(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def two_parts(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """The two sides of a cut between words in the middle third of a passage, the shorter one searching."""
     words = split_words(passages[index].text)
     if len(words) < LEAST_WORDS + LEAST_PASSAGE_WORDS:
@@ -136,7 +136,7 @@ def two_parts(passages: Sequence[Passage], index: int, rng: random.Random) -> tu
     return parts[0], parts[1]
 
 
-def two_neighbours(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def two_neighbours(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """A passage and the one before or after it in its document, the shorter one searching."""
     near = [
         other
@@ -149,7 +149,7 @@ def two_neighbours(passages: Sequence[Passage], index: int, rng: random.Random) 
     return (parts[0], parts[1]) if count_words(parts[0]) >= LEAST_WORDS else None
 
 
-def two_crops(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def two_crops(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """Two crops of one passage, each of a tenth to a half of its words, a tenth of them deleted; they may overlap.
 
     References:

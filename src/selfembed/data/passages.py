@@ -32,7 +32,7 @@ Piece = list[str] | Heading | None
 ever held in memory as a whole."""
 
 
-class Passage(NamedTuple):
+class PassageRow(NamedTuple):
     """A text as the corpus has it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Passage(NamedTuple):
     document: int
 
 
-def cut(pieces: Iterable[Piece], size: int | None) -> Iterator[Passage]:
+def cut(pieces: Iterable[Piece], size: int | None) -> Iterator[PassageRow]:
     """Cuts texts into consecutive passages.
 
     Args:
@@ -65,13 +65,15 @@ def cut(pieces: Iterable[Piece], size: int | None) -> Iterator[Passage]:
     words: list[str] = []
     chars = 0
 
-    def passage(part: list[str]) -> Passage:
+    def passage(part: list[str]) -> PassageRow:
         nonlocal document, begins
         document += begins
         begins = False
         text = join_words(part)
         own = text.strip("#=-~^*_ ") == heading.title  # a heading is no title of itself
-        return Passage(text, len(part), "" if own else heading.title, "" if own else heading.origin, max(document, 0))
+        return PassageRow(
+            text, len(part), "" if own else heading.title, "" if own else heading.origin, max(document, 0)
+        )
 
     for piece in pieces:
         if piece is None:

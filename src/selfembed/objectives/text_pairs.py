@@ -7,10 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from datasets import Dataset
-
+from selfembed.data.corpus_passages import CorpusPassages
 from selfembed.data.pair_sources import SOURCES, Pair, draw_pair
-from selfembed.data.passages import Passage
 from selfembed.data.words import join_words, split_words
 from selfembed.errors import InputError
 from selfembed.losses.pairs import CONTRIEVER, PairsLoss
@@ -145,16 +143,3 @@ def in_steps(pairs: Sequence[Pair], budget: Budget) -> list[Pair]:
         found += step + skipped[:missing]
         waiting.extendleft(reversed(skipped[missing:]))
     return found
-
-
-class CorpusPassages(Sequence[Passage]):
-    """The passages of a corpus, read one by one when they are asked for."""
-
-    def __init__(self, rows: Dataset) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Passage:  # type: ignore[override]
-        return Passage(words=0, **self.rows[index])

@@ -6,11 +6,14 @@ from selfembed.recipes.llm2comp import llm2comp, llm2comp_small, llm2comp_unsup,
 from selfembed.recipes.llm2vec import llm2vec_unsup, llm2vec_unsup_small
 from selfembed.recipes.override import override
 from selfembed.recipes.recipe import Recipe, choose_stages
+from selfembed.recipes.selfembed import selfembed, selfembed_small
 from selfembed.recipes.sequence import join
 from selfembed.recipes.stage import Stage
 from selfembed.recipes.text2token import bag_of_tokens, text2token, text2token_small
 
 RECIPES = {
+    "selfembed": selfembed,
+    "selfembed-small": selfembed_small,
     "text2token": text2token,
     "text2token-small": text2token_small,
     "bag-of-tokens": bag_of_tokens,

@@ -26,6 +26,8 @@ class Recipe:
         lora: the adapter.
         statistics_texts: texts that token statistics (IDF) are counted over, at most.
         embed_length: tokens of an input, prompt included, of the finished embedder.
+        calibration_pairs: pairs of texts of the corpus that the finished embedder is judged by, the affine map behind
+            its pooling chosen by; 0 leaves both out.
     """
 
     name: str
@@ -34,10 +36,13 @@ class Recipe:
     lora: Lora = Lora()
     statistics_texts: int = 200_000
     embed_length: int = 512
+    calibration_pairs: int = 0
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise InputError(f"recipe {self.name}: no stage left to run; name at least one")
+        if self.calibration_pairs < 0:
+            raise InputError(f"calibration_pairs {self.calibration_pairs}: expected at least 8, or 0 for none")
 
     @property
     def citations(self) -> list[str]:

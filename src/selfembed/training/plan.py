@@ -185,7 +185,7 @@ def read_pairs(
     given = pairs is not None and pairs not in ([], (), {})
     readers = {name: stage for name, stage in recipe.stages.items() if stage.objective.reads == "pairs"}
     if readers and not given:
-        instead = _without(readers, recipe)
+        instead = _without_pairs(recipe)
         raise InputError(
             f"recipe {recipe.name}: its stage {', '.join(readers)} needs labelled pairs; give them (--pairs FILE)"
             + (f", or use {instead}, which needs none" if instead else ", or leave that stage out")
@@ -208,10 +208,12 @@ def read_pairs(
     return sets, dev_set
 
 
-def _without(stages: Mapping[str, Any], recipe: Recipe) -> str | None:
-    """Name of a recipe that has the other stages only."""
-    rest = [name for name in recipe.stages if name not in stages]
-    found = [name for name, make in RECIPES.items() if rest and list(make().stages) == rest]
+def _without_pairs(recipe: Recipe) -> str | None:
+    """Name of the nearest recipe that reads texts alone, of those that have the other stages where there are any."""
+    rest = [name for name, stage in recipe.stages.items() if stage.objective.reads == "texts"]
+    made = {name: make().stages for name, make in RECIPES.items()}
+    alone = [name for name, stages in made.items() if all(one.objective.reads == "texts" for one in stages.values())]
+    found = [name for name in alone if not rest or list(made[name]) == rest]
     return next(iter(difflib.get_close_matches(recipe.name, found, n=1, cutoff=0)), None)
 
 

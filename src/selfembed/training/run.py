@@ -17,6 +17,7 @@ from selfembed.model.attention import require_attention
 from selfembed.model.backbone import EMBEDDED
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
+from selfembed.training.judgement import judge, make_raw, shipped_weights
 from selfembed.training.output import nothing_left_of_nothing, open_work_folder, remove_work_folder, require_new
 from selfembed.training.plan import Plan, make_plan
 from selfembed.training.stage import run_stages
@@ -112,12 +113,25 @@ def run_plan(
             stages.append(trained.record)
             after_stage(trained.record, trained.embedder)
         require_sound(trained.embedder, plan)
+        judgement = judge(plan, trained.embedder, progress) if plan.recipe.calibration_pairs else None
+        if judgement is not None and not judgement.trained:
+            make_raw(trained.embedder)
         progress("saving", 0, 1)
         record = {**plan.to_dict(), "stages": stages, "environment": environment()}
         record["peak_memory_gib"] = round(peak_memory_gib(), 2)
         if plan.device.startswith("cuda"):
             record["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-        finished = export_embedder(trained.embedder, plan.backbone, plan.recipe, record, out, weights=trained.weights)
+        if judgement is not None:
+            record["self_retrieval"] = judgement.record
+        finished = export_embedder(
+            trained.embedder,
+            plan.backbone,
+            plan.recipe,
+            record,
+            out,
+            weights=shipped_weights(plan, judgement, trained.weights),
+            affine_map=judgement.choice.map if judgement is not None else None,
+        )
         progress("saving", 1, 1)
     remove_work_folder(work)
     return finished
