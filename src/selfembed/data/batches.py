@@ -87,7 +87,15 @@ def batches(pools: Sequence[Dataset], *, steps: int, batch_size: int, seed: int)
     return [sorted(batch, key=lambda row: -length_N[row]) for batch in found]
 
 
-def text_order(texts: Sequence[str], *, steps: int, batch_size: int, seed: int, distinct: bool = False) -> list[int]:
+def text_order(
+    texts: Sequence[str],
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    distinct: bool = False,
+    length_N: Sequence[int] | None = None,
+) -> list[int]:
     """Which text when: the texts over and over, shuffled anew each time, cut into steps.
 
     Within a step texts go from long to short, so that the texts of a micro-batch are padded little. What a step
@@ -101,6 +109,7 @@ def text_order(texts: Sequence[str], *, steps: int, batch_size: int, seed: int, 
         distinct: whether no text may come twice in a step, as where the others of a batch are negatives. One that
             would, because it stands in the corpus twice or was seen at the end of the round before, is left out or
             waits for the next step.
+        length_N: of the texts, in any unit; None: their characters.
 
     Returns:
         ``steps * batch_size`` rows.
@@ -117,7 +126,7 @@ def text_order(texts: Sequence[str], *, steps: int, batch_size: int, seed: int, 
                 "none may come twice in a batch; lower it, or give more texts"
             )
     steps_SB = np.array(_cut(_rounds(rows, seed), steps, batch_size, distinct=distinct))
-    lengths_SB = np.array([len(text) for text in texts])[steps_SB]
+    lengths_SB = np.array([len(text) for text in texts] if length_N is None else length_N)[steps_SB]
     return np.take_along_axis(steps_SB, np.argsort(-lengths_SB, axis=1, kind="stable"), axis=1).ravel().tolist()
 
 

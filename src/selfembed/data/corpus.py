@@ -162,6 +162,14 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.texts())
 
+    def stream(self) -> Iterator[str]:
+        """Yields the texts one after the other as they are read, and keeps none; counts only what is skipped.
+
+        Raises:
+            InputError: As `texts()`, except where there is no text at all.
+        """
+        yield from (passage.text for passage in self._read())
+
     @property
     def fingerprint(self) -> str:
         """The sha256 of the texts in their order: of content alone, not of paths or times.

@@ -19,5 +19,10 @@ def choose_texts(texts: Dataset, count: int, *, skip: int = 0, seed: int) -> Dat
         skip: rows that were used before.
         seed: of the shuffle.
     """
-    order = np.random.default_rng(seed).permutation(len(texts))
-    return texts.select(order[np.arange(skip, skip + min(count, len(texts))) % len(texts)])
+    return texts.select(choose_rows(len(texts), count, skip=skip, seed=seed))
+
+
+def choose_rows(rows: int, count: int, *, skip: int = 0, seed: int) -> np.ndarray:
+    """The numbers of the rows that :func:`choose_texts` takes, each once at most."""
+    order = np.random.default_rng(seed).permutation(rows)
+    return order[np.arange(skip, skip + min(count, rows)) % rows]
