@@ -47,6 +47,7 @@ MARKS = _marks() + "\u200c\u200d"
 
 _CLASS = _WIDE + _SOUTH_EAST_ASIAN
 _UNSPACED = re.compile(rf"(?=\w)[{_CLASS}]")
+_PERHAPS_UNSPACED = re.compile(f"[{_CLASS}]")  # is found sooner
 _OPENING = "([{<（［｛「『【〔〖《〈“‘﹁﹃"
 # A letter or a word of another script, what opens it, and the marks and signs that follow it.
 _UNIT = re.compile(
@@ -107,7 +108,7 @@ def joins(before: str, after: str) -> bool:
 
 def mostly_unspaced(text: str) -> bool:
     """Whether a text has over two letters of scripts without spaces to each space: names in brackets are fewer."""
-    return _UNSPACED.search(text) is not None and len(_UNSPACED.findall(text)) > 2 * len(text.split())
+    return _PERHAPS_UNSPACED.search(text) is not None and len(_UNSPACED.findall(text)) > 2 * len(text.split())
 
 
 def first_sentence(text: str) -> tuple[str, str]:
