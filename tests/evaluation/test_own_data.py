@@ -12,15 +12,14 @@ from selfembed.errors import InputError
 from selfembed.evaluation.own_data import (
     classification_task,
     clustering_task,
-    first_and_rest,
     folder_task,
     pair_task,
     reranking_task,
     retrieval_task,
-    self_retrieval_task,
     sts_task,
     titled_texts,
 )
+from selfembed.evaluation.self_retrieval import first_and_rest, self_retrieval_task
 from selfembed.evaluation.tables import read_columns
 
 
