@@ -17,9 +17,8 @@ from selfembed.evaluation.own_data import (
     reranking_task,
     retrieval_task,
     sts_task,
-    titled_texts,
 )
-from selfembed.evaluation.self_retrieval import first_and_rest, self_retrieval_task
+from selfembed.evaluation.self_retrieval import first_and_rest, self_retrieval_task, titled_texts
 from selfembed.evaluation.tables import read_columns
 
 
