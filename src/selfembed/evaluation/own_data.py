@@ -16,10 +16,11 @@ from mteb.abstasks import (
     AbsTaskSTS,
 )
 
+from selfembed.data.files import stem
 from selfembed.errors import InputError
 from selfembed.evaluation.beir_files import RANKED, judged_split, ranked_split, retrieval_split
 from selfembed.evaluation.own_task import own_task
-from selfembed.evaluation.tables import SUFFIXES, Columns, choose_columns, find_file, read_columns
+from selfembed.evaluation.tables import Columns, choose_columns, find_file, is_table, read_columns
 from selfembed.evaluation.values import needed_file, numbers_in, require_text_columns, whole_numbers
 
 _SEED = 0  # of the split of labelled texts
@@ -47,7 +48,7 @@ def sts_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     if low == high:
         raise InputError(f"{file}: every score is {low:g}; expected scores that differ: nothing can be ranked")
     bounds = {"min_score": low, "max_score": high}
-    return own_task(AbsTaskSTS, name or file.stem, "STS", "cosine_spearman", _one_split(columns), columns, **bounds)
+    return own_task(AbsTaskSTS, name or stem(file), "STS", "cosine_spearman", _one_split(columns), columns, **bounds)
 
 
 def pair_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -67,7 +68,7 @@ def pair_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     if set(columns["labels"]) != {0, 1}:
         raise InputError(f"{file}: labels {sorted(set(columns['labels']))}; expected both 0 and 1, and nothing else")
     kind = "PairClassification"
-    return own_task(AbsTaskPairClassification, name or file.stem, kind, "max_ap", _one_split(columns), columns)
+    return own_task(AbsTaskPairClassification, name or stem(file), kind, "max_ap", _one_split(columns), columns)
 
 
 def classification_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -98,7 +99,8 @@ def classification_task(file: str | Path, *, name: str | None = None) -> AbsTask
     for columns in splits.values():
         columns["label"] = [number[label] for label in columns["label"]]
     dataset = DatasetDict({split: Dataset.from_dict(columns) for split, columns in splits.items()})
-    return own_task(AbsTaskClassification, name or path.stem, "Classification", "accuracy", dataset, splits, note=note)
+    name = name or stem(path)
+    return own_task(AbsTaskClassification, name, "Classification", "accuracy", dataset, splits, note=note)
 
 
 def clustering_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -122,7 +124,7 @@ def clustering_task(file: str | Path, *, name: str | None = None) -> AbsTask:
         "max_documents_per_cluster": min(len(columns["labels"]), AbsTaskClustering.max_documents_per_cluster),
     }
     return own_task(
-        AbsTaskClustering, name or path.stem, "Clustering", "v_measure", _one_split(columns), columns, **size
+        AbsTaskClustering, name or stem(path), "Clustering", "v_measure", _one_split(columns), columns, **size
     )
 
 
@@ -140,10 +142,10 @@ def retrieval_task(place: str | Path, *, name: str | None = None) -> AbsTask:
         InputError: a file or column is missing, a relevance is no whole number, or no query has a relevant document.
     """
     place = Path(place)
-    split = judged_split(place) if place.suffix in SUFFIXES and not place.is_dir() else retrieval_split(place, "test")
+    split = judged_split(place) if is_table(place) and not place.is_dir() else retrieval_split(place, "test")
     fingerprint = [list(split["corpus"]["text"]), list(split["queries"]["text"]), split["relevant_docs"]]
     dataset = {"default": {"test": split}}
-    name = name or (place.name if place.is_dir() else place.stem)
+    name = name or (place.name if place.is_dir() else stem(place))
     return own_task(AbsTaskRetrieval, name, "Retrieval", "ndcg_at_10", dataset, fingerprint)
 
 
@@ -164,7 +166,7 @@ def reranking_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     note = f"{left_out:,} left out that have not both positives and negatives, as in mteb" if left_out else ""
     fingerprint = [list(split["corpus"]["text"]), list(split["queries"]["text"]), split["relevant_docs"]]
     dataset = {"default": {"test": split}}
-    return own_task(AbsTaskRetrieval, name or file.stem, "Reranking", "map_at_1000", dataset, fingerprint, note=note)
+    return own_task(AbsTaskRetrieval, name or stem(file), "Reranking", "map_at_1000", dataset, fingerprint, note=note)
 
 
 def folder_task(folder: Path) -> AbsTask:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from datasets import Dataset
 from mteb.abstasks import AbsTask, AbsTaskRetrieval
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.ledger import Ledger
+from selfembed.data.rows import column_names, read_rows
+from selfembed.data.words import count_words, first_sentence
 from selfembed.errors import InputError
 from selfembed.evaluation.own_task import own_task
-from selfembed.evaluation.tables import column_names, read_columns
 
 _SEED = 0
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])")
 _QUERY_WORDS, _REST_WORDS = 3, 10  # at least; shorter ones say too little. A title may be one word
 
 
@@ -48,9 +48,9 @@ def self_retrieval_task(
     total = 0
     for text in corpus:
         total += 1
-        first, rest = first_and_rest(text) if isinstance(text, str) else _title_and_rest(*text)
+        first, rest = first_sentence(text) if isinstance(text, str) else _title_and_rest(*text)
         least = _QUERY_WORDS if isinstance(text, str) else 1
-        long_enough = len(first.split()) >= least and len(rest.split()) >= _REST_WORDS
+        long_enough = count_words(first) >= least and count_words(rest) >= _REST_WORDS
         if long_enough and first not in pairs and rest not in rests:
             pairs[first] = rest
             rests.add(rest)
@@ -80,9 +80,8 @@ def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
     """The texts of a corpus, for self-retrieval: with their titles where there are some.
 
     Args:
-        sources: as `Corpus` takes them. A file of rows (.jsonl, .csv, .tsv, .parquet) with the columns ``title`` and
-            ``text``, or a folder of nothing else, gives pairs of the two, each text whole; all else is cut into
-            passages without titles.
+        sources: as `Corpus` takes them. A file of rows with the columns ``title`` and ``text``, or a folder of
+            nothing else, gives pairs of the two, each text whole; all else is cut into passages without titles.
 
     Raises:
         InputError: a file is damaged, or as `Corpus`.
@@ -94,9 +93,9 @@ def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
         if not files or not all({"title", "text"} <= set(column_names(file)) for file in files):
             untitled.append(source)
             continue
-        for columns in map(read_columns, files):
-            for title, text in zip(columns["title"], columns["text"], strict=True):
-                title, text = ("" if value is None else str(value).strip() for value in (title, text))
+        for file in files:
+            for row in read_rows(file, lambda columns: ("title", "text"), Ledger()):
+                title, text = ("" if row.get(name) is None else str(row[name]).strip() for name in ("title", "text"))
                 yield (title, text) if title else text
     if untitled:
         yield from Corpus(untitled)
@@ -105,12 +104,3 @@ def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
 def _title_and_rest(title: str, text: str) -> tuple[str, str]:
     """Without the title, where the text begins with it again: a text is to be found by meaning, not by its words."""
     return title.strip(), text.strip().removeprefix(title.strip()).strip()
-
-
-def first_and_rest(text: str) -> tuple[str, str]:
-    """A text's first line or sentence, whichever ends earlier, and what follows; the rest may be empty."""
-    line, _, below = text.strip().partition("\n")
-    sentence = _SENTENCE_END.split(line, maxsplit=1)
-    if len(sentence) == 2:
-        return sentence[0].strip(), f"{sentence[1]}\n{below}".strip()
-    return line.strip(), below.strip()

@@ -10,15 +10,15 @@ from selfembed.errors import InputError
 from selfembed.evaluation.tables import Columns, find_file, require_texts
 
 
-def needed_file(folder: Path, stem: str) -> Path:
-    """Finds ``folder/stem`` with any suffix of a file of rows.
+def needed_file(folder: Path, name: str) -> Path:
+    """Finds ``folder/name`` with any suffix of a file of rows.
 
     Raises:
         InputError: there is none.
     """
-    file = find_file(folder, stem)
+    file = find_file(folder, name)
     if file is None:
-        raise InputError(f"{folder}: has no file {stem!r}; expected {stem}.parquet, {stem}.jsonl, {stem}.csv or .tsv")
+        raise InputError(f"{folder}: has no file {name!r}; expected {name}.parquet, .jsonl, .csv or .tsv")
     return file
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sentence_transformers import SentenceTransformer
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.encoding.encode import encode
 from selfembed.encoding.known import KnownVectors
 from selfembed.errors import InputError
@@ -20,7 +21,6 @@ from selfembed.explanation.hit_miss import HitMissChange, hit_miss
 from selfembed.explanation.memory_tokens import MemoryRead, memory_tokens_of, read_memory
 from selfembed.explanation.spectrum import SpectrumChange, compare_spectra
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.cache import choose_texts
 
 _HALVED_TEXTS = 50  # for the alignment of two halves
 _HALVED_WORDS = 8  # of a text that is cut in half, at least

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,8 @@ from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.model.folder import RECORD
-from selfembed.targets import model_derived
-from selfembed.targets.cache import TargetSource, TokenTarget
-from selfembed.targets.model_derived import ModelDerived
+from selfembed.objectives import recorded_objective
+from selfembed.objectives.objective import Material
 from selfembed.targets.tagger import Tagger, load_tagger
 
 REPORT = "report.html"
@@ -260,10 +258,14 @@ def _losses(seen: Seen) -> Markup:
     for number, stage in enumerate(seen.record["stages"], 1):
         losses = [entry["loss"] for entry in stage["loss_curve"]]
         caption = f"{stage['name']}: {stage['texts']:,} texts, {stage['training_seconds']:.0f} s"
-        if losses and all(map(math.isfinite, losses)):
-            figures.append(_figure(plots.loss_curve(losses, name=f"loss-{number}"), caption))
-        else:
+        if not losses or not all(map(math.isfinite, losses)):
             figures.append(_without(f"{stage['name']}: its record has no finite losses"))
+            continue
+        figures.append(_figure(plots.loss_curve(losses, name=f"loss-{number}"), caption))
+        for place, part in enumerate(stage["loss_curve"][0].get("parts", ())):
+            losses = [entry["parts"][part] for entry in stage["loss_curve"]]
+            curve = plots.loss_curve(losses, name=f"loss-{number}-{place}")
+            figures.append(_figure(curve, f"{stage['name']}, of it {part}"))
     how = (
         "What each stage made smaller, in nats: the thick line should fall, and flatten where nothing more is learnt. "
         "The losses of different stages cannot be compared."
@@ -294,29 +296,28 @@ def _targets_of(name: str, fields: dict[str, Any], seen: Seen) -> tuple[TargetPr
     Raises:
         InputError: an objective without token targets, or no tagger.
     """
-    kinds = {kind.__name__: kind for kind in typing.get_args(TokenTarget)}
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    kind = kinds.get(options.pop("kind"))
-    if kind is None:
+    objective = recorded_objective(fields)
+    same = seen.corpus.fingerprint == seen.record["corpus_fingerprint"]
+    most = seen.record["recipe"]["statistics_texts"]
+    material = Material(
+        backbone=seen.backbone,
+        reading=EmbedderConfig(**seen.record["recipe"]["embedder"]),
+        make_embedder=lambda: seen.reading.raw,
+        make_head=lambda: seen.explained.head,
+        corpus=seen.corpus,
+        texts=seen.texts,
+        tagger=(seen.tagger or _tagger(seen.record["tagger"])) if objective.needs_tagger else None,
+        statistics_texts=most if same else min(most, _STATISTICS_TEXTS),
+        look=True,
+        progress=seen.progress,
+    )
+    targets = objective.targets(material)
+    if targets is None:
         raise InputError(f"the objective {fields['kind']} has none")
-    objective = kind(**options)
-    raw, head, tokenizer = seen.reading.raw, seen.explained.head, seen.explained.tokenizer
-    if isinstance(objective, ModelDerived):
-        common = model_derived.common_distribution(raw, head, seen.texts)
-        targets = model_derived.build_targets(raw, head, seen.texts, common, objective)
-        note = f"Against the common distribution of the {len(seen.texts):,} texts of this page."
-    else:
-        same = seen.corpus.fingerprint == seen.record["corpus_fingerprint"]
-        most = seen.record["recipe"]["statistics_texts"]
-        source = TargetSource(
-            backbone=seen.backbone,
-            corpus=seen.corpus,
-            tagger=seen.tagger or _tagger(seen.record["tagger"]),
-            statistics_texts=most if same else min(most, _STATISTICS_TEXTS),
-        )
-        targets = source.targets(objective, seen.texts, seen.progress)
-        note = "" if same else "Token statistics are of the corpus of this page, not of the one trained on."
-    return view_of(name, targets, seen.texts, tokenizer, _SHOWN_TEXTS), note
+    note = "What the model says of texts in general is taken from the texts of this page."
+    if not same:
+        note += " Token statistics are of the corpus of this page, not of the one trained on."
+    return view_of(name, targets, seen.texts, seen.explained.tokenizer, _SHOWN_TEXTS), note
 
 
 def _tagger(name: str) -> Tagger | None:

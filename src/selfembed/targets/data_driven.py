@@ -1,9 +1,9 @@
 """Text2Token's data-driven targets: a text's key tokens, weighted by TF-IDF (arXiv 2510.10224, Eq. 12-17).
 
     IDF(w) = ln(|D| / df(w)), unsmoothed                      Eq. 12
-    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDriven.tf``
+    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDrivenOptions.tf``
     score(w, x) = TF(w, x) * IDF(w)  if w lies in a noun, proper noun or adjective of x, else 0
-    P(w | x) from the scores                                  Eq. 17, see ``DataDriven.form``
+    P(w | x) from the scores                                  Eq. 17, see ``DataDrivenOptions.form``
 
 Words are the backbone's own token ids, on the bare text: no prompt, no special tokens, no truncation. Where the paper
 leaves a choice, the option's default is the reading we take; docs/papers.md says why.
@@ -14,7 +14,6 @@ pairs among them, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from selfembed.errors import InputError
+from selfembed.model.prompt import text_backend
 from selfembed.targets.tagger import UNIVERSAL_TAGS, Span, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
@@ -41,7 +41,7 @@ _BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataDriven:
+class DataDrivenOptions:
     """What makes a token a key token, and how much it weighs.
 
     Args:
@@ -91,7 +91,7 @@ class DataDriven:
 
 
 class BareTokenizer:
-    """A tokenizer's ids of texts alone: no prompt, no special tokens, no truncation, no padding.
+    """A tokenizer's ids of texts alone: no prompt, no special tokens (spelled out neither), no truncation, no padding.
 
     Args:
         tokenizer: Any fast transformers tokenizer; it is left as it is.
@@ -110,9 +110,7 @@ class BareTokenizer:
             )
         self.vocab_size = vocab_size
         self.special = np.array([i for i in tokenizer.all_special_ids if i < vocab_size], np.int64)
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)  # callers' truncation and padding stay theirs
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._backend = text_backend(tokenizer)
         probe = self._backend.encode("a a", add_special_tokens=False).ids
         alike = probe[: len(probe) // 2] == probe[len(probe) // 2 :]
         self.prefix = " " if leading_space and not alike else ""
@@ -169,7 +167,7 @@ class TokenStatistics:
         documents: |D|, the number of texts.
         df_V: int64, texts that contain the token or, with merged variants, any variant of it.
         count_V: int64, occurrences of the id itself.
-        variants, leading_space: As in the ``DataDriven`` they were collected with.
+        variants, leading_space: As in the ``DataDrivenOptions`` they were collected with.
     """
 
     documents: int
@@ -183,7 +181,7 @@ class TokenStatistics:
         cls,
         texts: Iterable[str],
         tokenizer: PreTrainedTokenizerBase,
-        options: DataDriven,
+        options: DataDrivenOptions,
         vocab_size: int,
         progress: Progress | None = None,
     ) -> TokenStatistics:
@@ -257,7 +255,7 @@ def build_targets(
     tokenizer: PreTrainedTokenizerBase,
     tagger: Tagger | None,
     statistics: TokenStatistics,
-    options: DataDriven,
+    options: DataDrivenOptions,
     vocab_size: int,
     progress: Progress | None = None,
 ) -> TokenTargets:
@@ -292,7 +290,7 @@ def build_targets(
     group_V = _groups(tokenizer, vocab_size, options)
     written_V = _written_as(tokenizer, group_V, statistics.count_V, options)
     idf_V = statistics.idf_V
-    idf_V[bare.special] = 0.0  # unknown tokens, or a text that spells out a special one
+    idf_V[bare.special] = 0.0  # unknown tokens
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
     supports, ids, weights, rests = [np.zeros(1, np.int64)], [], [], []
     for batch in batches(texts):
@@ -335,7 +333,7 @@ def token_groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndar
     return np.array([lowest.setdefault(form.casefold(), i) if form else i for i, form in enumerate(plain)], np.int32)
 
 
-def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDriven) -> np.ndarray:
+def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDrivenOptions) -> np.ndarray:
     if options.variants == "keep":
         return np.arange(vocab_size, dtype=np.int32)
     return token_groups(tokenizer, vocab_size)
@@ -353,7 +351,7 @@ def _plain_forms(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[l
 
 
 def _written_as(
-    tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDriven
+    tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDrivenOptions
 ) -> np.ndarray:
     """``written_V``: the id that a target lists when a text has this one."""
     own_V = np.arange(len(group_V))
@@ -386,7 +384,7 @@ def _count(
 
 
 def _distribution(
-    score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDriven
+    score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDrivenOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """``weight_U`` and ``rest_B`` (float32) of positive scores: Eq. 17 in the form asked for."""
     rest_B = np.zeros(batch)

@@ -21,13 +21,13 @@ from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, write_json
 from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone
+from selfembed.model.checkpoint import HEAD
 from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
 from selfembed.model.folder import RECORD
 from selfembed.model.memory_tokens import memory_embedding, write_memory
 from selfembed.model.pooling import FILE, TYPE, MemoryPooling
 from selfembed.recipes import Recipe
 
-HEAD = "lm_head.safetensors"
 # Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
 _FLOAT32_PARAMETERS = 2_000_000_000
 _CHECK_TEXTS = [
@@ -180,7 +180,7 @@ def model_card(recipe: Recipe, record: dict[str, Any]) -> str:
     """README.md of the folder."""
     config = recipe.embedder
     stages = "\n".join(
-        f"| {name} | {type(stage.objective).__name__} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {name} | {stage.objective.title} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
         f"| {stage.learning_rate:g} |"
         for name, stage in recipe.stages.items()
     )
