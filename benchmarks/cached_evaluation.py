@@ -27,8 +27,8 @@ import torch
 from mteb.abstasks import AbsTask
 from sentence_transformers import SentenceTransformer
 
-from selfembed.evaluation.own_data import self_retrieval_task
-from selfembed.evaluation.scores import evaluate
+from selfembed.evaluation.run import evaluate
+from selfembed.evaluation.self_retrieval import self_retrieval_task
 from selfembed.evaluation.tasks import choose_tasks
 from selfembed.ground.environment import environment
 

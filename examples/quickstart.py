@@ -17,6 +17,7 @@ import numpy as np
 
 from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train
 from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
+from selfembed.encoding.encode import encode
 from selfembed.explanation.report import REPORT
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json
@@ -45,12 +46,7 @@ SEARCHES = [
 def embed(embedder, texts: list[str], progress: Progress, task: str) -> np.ndarray:
     """Unit vectors, float32, shape (texts, hidden)."""
     embedder.max_seq_length = READ_TOKENS
-    parts = []
-    for start in range(0, len(texts), 64):
-        part = embedder.encode(texts[start : start + 64], normalize_embeddings=True, show_progress_bar=False)
-        parts.append(np.asarray(part, dtype=np.float32))
-        progress(task, min(start + 64, len(texts)), len(texts))
-    return np.concatenate(parts)
+    return encode(embedder, texts, progress=progress, task=task, normalize_embeddings=True)
 
 
 def retrieval(embedder, held: list[DocstringPair], progress: Progress, when: str) -> dict[str, float]:

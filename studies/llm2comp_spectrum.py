@@ -21,6 +21,8 @@ from llm2comp_pretext import variants as pretext_variants
 from sentence_transformers import SentenceTransformer
 from variants import Study, Variant, command_line, held_out, run_quietly
 
+from selfembed.encoding.encode import encode
+from selfembed.encoding.token_budget import TokenBudget
 from selfembed.explanation.memory_tokens import COPIES, correlate_memory, memory_tokens_of, read_memory
 from selfembed.explanation.spectrum import measure_spectrum
 from selfembed.training.plan import Plan
@@ -50,8 +52,8 @@ def shape_of(texts: list[str]) -> Callable[[SentenceTransformer, Plan], dict[str
 
     def look(embedder: SentenceTransformer, plan: Plan) -> dict[str, Any]:
         if not memory_tokens_of(embedder):
-            embedding_ND = embedder.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-            return shape(embedding_ND) | {"memory_correlation": None}
+            vectors_ND = encode(embedder, texts, budget=TokenBudget(texts=32))  # as the recorded results were
+            return shape(torch.from_numpy(vectors_ND)) | {"memory_correlation": None}
         read = read_memory(embedder, texts)
         correlation = correlate_memory(read.states_NKD)
         found = shape(read.embedding_ND)

@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 from evaluation import Encode, Sizes, Task, evaluate, five_tasks, load_tasks, sample
@@ -28,6 +28,8 @@ from sentence_transformers import SentenceTransformer
 from transformers.utils.logging import disable_progress_bar
 
 from selfembed.data.corpus import Corpus
+from selfembed.encoding.encode import encode
+from selfembed.encoding.token_budget import TokenBudget
 from selfembed.errors import InputError
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json
@@ -369,13 +371,8 @@ def held_out(data: Path, count: int) -> list[str]:
 
 
 def encoder(embedder: SentenceTransformer) -> Encode:
-    """Texts to vectors, float32, as the tasks want it."""
-
-    def encode(texts: list[str]) -> np.ndarray:
-        vectors = embedder.encode(texts, batch_size=64, convert_to_tensor=True, show_progress_bar=False)
-        return vectors.float().cpu().numpy()
-
-    return encode
+    """Texts to vectors, as the tasks want it; in batches of 64, as the recorded results were."""
+    return partial(encode, embedder, budget=TokenBudget(texts=64))
 
 
 def shortened(stage: dict[str, Any]) -> dict[str, Any]:

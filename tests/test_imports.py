@@ -20,12 +20,13 @@ FLOORS = (
     {"errors"},
     {"ground"},
     {"data", "model"},
-    {"targets"},
+    {"encoding"},
+    {"targets", "evaluation", "search"},  # to evaluate or search takes encoding, data and a model
     {"losses"},
     {"objectives", "calibration"},
     {"recipes"},
     {"training"},
-    {"doctor", "evaluation", "search"},
+    {"doctor"},
     {"explanation"},
     {"terminal"},
     {"__main__"},
@@ -166,6 +167,14 @@ def test_public_names_are_there():
         assert selfembed.__getattr__(name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'tain'"):
         selfembed.tain  # noqa: B018
+
+
+def test_scores_are_read_and_compared_without_mteb():
+    modules = [name for name in INSIDE if name.startswith("encoding.")]
+    modules += ["evaluation.compare", "evaluation.run", "explanation.reading"]
+    imported = "; ".join(f"import selfembed.{name}" for name in modules)
+    code = f"import sys; {imported}; exit(bool({{'mteb', 'matplotlib', 'sklearn.cluster'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
 
 
 def test_train_is_the_function_whatever_was_imported_first():

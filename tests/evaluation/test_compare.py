@@ -16,7 +16,8 @@ from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES
 
 from selfembed.errors import InputError
-from selfembed.evaluation.compare import compare, compare_scores, read_scores
+from selfembed.evaluation.compare import compare, compare_scores
+from selfembed.evaluation.identity import training_run
 from selfembed.evaluation.items import SPEARMAN, Items, mean_items, ranked_items
 from selfembed.evaluation.own_data import (
     classification_task,
@@ -26,7 +27,8 @@ from selfembed.evaluation.own_data import (
     retrieval_task,
     sts_task,
 )
-from selfembed.evaluation.scores import Scores, TaskScore, evaluate, training_run
+from selfembed.evaluation.run import evaluate
+from selfembed.evaluation.scores import Scores, TaskScore, read_scores
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from runs import add_random_adapter, plain_embedder
 from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES
 
+from selfembed.encoding.identity import embedder_hash
 from selfembed.errors import InputError
-from selfembed.evaluation.encoder import CachedEncoder, embedder_hash
+from selfembed.evaluation.encoder import CachedEncoder
 from selfembed.evaluation.own_data import sts_task
 
 TEXTS = [SENTENCES[3], SENTENCES[0], SENTENCES[3], SENTENCES[1] * 3, SENTENCES[0]]
@@ -54,7 +55,6 @@ def test_each_text_is_encoded_once(embedder: SentenceTransformer) -> None:
 
 
 def test_few_long_texts_at_a_time_on_a_cpu(embedder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfembed.evaluation.encoder._CHUNK", 2)
     sizes, plain = [], embedder.encode
 
     def spy(texts: list[str], *, batch_size: int, **options: Any) -> Any:
@@ -62,31 +62,18 @@ def test_few_long_texts_at_a_time_on_a_cpu(embedder: SentenceTransformer, monkey
         return plain(texts, batch_size=batch_size, **options)
 
     monkeypatch.setattr(embedder, "encode", spy)
-    monkeypatch.setattr(embedder, "max_seq_length", 30)
-    texts = ["a fox " * 200, "a dog " * 200, "a hare and a fox", "a dog and a cat."]
-    vectors = encode(CachedEncoder(embedder, name="one"), texts, batch_size=32)
-    assert sizes == [8, 32]
-    np.testing.assert_allclose(vectors, plain(texts), atol=1e-5)
+    monkeypatch.setattr(embedder, "max_seq_length", 512)
+    long = [f"{number} " + "a fox " * 200 for number in range(9)]
+    vectors = encode(CachedEncoder(embedder, name="one", cache=False), long, batch_size=32)
+    assert sizes[0] < 9 == sum(sizes)
+    np.testing.assert_allclose(vectors, plain(long), atol=1e-5)
     sizes.clear()
-    encode(CachedEncoder(embedder, name="one", cache=False), texts, batch_size=3)
-    assert sizes == [3, 3]
-
-
-def test_long_texts_go_by_tokens_on_a_cpu(embedder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfembed.evaluation.encoder._LONG", 10)
-    monkeypatch.setattr("selfembed.evaluation.encoder._FEW", 2)
-    batches, plain = [], embedder.encode
-
-    def spy(texts: list[str], **options: Any) -> Any:
-        batches.append(texts)
-        return plain(texts, **options)
-
-    monkeypatch.setattr(embedder, "encode", spy)
-    wordy = [SENTENCES[3], SENTENCES[3][:70], SENTENCES[3][:60]]
-    many = ["x" * 50, "x" * 45]  # more tokens in fewer characters
-    vectors = encode(CachedEncoder(embedder, name="one"), [*wordy, *many])
-    assert batches == [many, wordy[:2], wordy[2:]]
-    np.testing.assert_allclose(vectors, plain([*wordy, *many]), atol=1e-5)
+    encode(CachedEncoder(embedder, name="one", cache=False), long, batch_size=3)
+    assert sizes == [3, 3, 3]
+    sizes.clear()
+    short = [f"{number} " + "a fox " * 120 for number in range(40)]  # scores are held to those of batches of 32
+    encode(CachedEncoder(embedder, name="one", cache=False), short, batch_size=32)
+    assert sizes == [32, 8]
 
 
 def test_length_and_settings_have_vectors_of_their_own(embedders: list[Path]) -> None:

@@ -21,7 +21,7 @@ from selfembed.evaluation.own_data import (
     retrieval_task,
     sts_task,
 )
-from selfembed.evaluation.scores import evaluate
+from selfembed.evaluation.run import evaluate
 
 EAST, NORTH = range(10), range(85, 95)
 

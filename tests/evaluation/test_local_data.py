@@ -11,7 +11,8 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from tiny import SENTENCES
 
 from selfembed.errors import InputError
-from selfembed.evaluation.local_data import DataCheck, load_local
+from selfembed.evaluation.data_check import DataCheck
+from selfembed.evaluation.local_data import load_local
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mteb"
 SETS = [{"sentences": SENTENCES[:10], "labels": [0, 1] * 5}, {"sentences": SENTENCES[10:16], "labels": [0, 1, 1] * 2}]

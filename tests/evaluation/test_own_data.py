@@ -18,10 +18,9 @@ from selfembed.evaluation.own_data import (
     pair_task,
     reranking_task,
     retrieval_task,
-    self_retrieval_task,
     sts_task,
-    titled_texts,
 )
+from selfembed.evaluation.self_retrieval import self_retrieval_task, titled_texts
 from selfembed.evaluation.tables import read_columns
 
 

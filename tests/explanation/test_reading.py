@@ -11,7 +11,7 @@ from selfembed import Corpus
 from selfembed.errors import InputError
 from selfembed.explanation.aligned_tokens import Explained, aligned_tokens
 from selfembed.explanation.hit_miss import hit_miss
-from selfembed.explanation.reading import Encoded, read_texts, sample_texts
+from selfembed.explanation.reading import read_texts, sample_texts
 from selfembed.explanation.spectrum import alignment, compare_spectra
 
 
@@ -55,14 +55,6 @@ def test_no_text_is_encoded_twice(explained, monkeypatch):
     for side in (explained.raw, explained.embedder):
         texts = [text for who, *given in read if who == id(side) for text in given]
         assert len(texts) == len(set(texts)) == 6 * 3  # each, and its halves
-
-
-def test_encoded_answers_for_what_it_has_read(explained):
-    read = Encoded(explained.embedder, SENTENCES[:5], lambda *_: None, "vectors")
-    expected = explained.embedder.encode(SENTENCES[:5])
-    assert np.allclose(read.encode(SENTENCES[4:2:-1]), expected[4:2:-1], atol=1e-5)
-    with pytest.raises(KeyError):
-        read.encode(["never read"])
 
 
 def test_sample():

@@ -20,7 +20,7 @@ from tiny import SENTENCES, save_tiny
 from selfembed import Corpus
 from selfembed.errors import InputError
 from selfembed.evaluation.own_data import sts_task
-from selfembed.evaluation.scores import evaluate
+from selfembed.evaluation.run import evaluate
 from selfembed.explanation import plots
 from selfembed.explanation.aligned_tokens import aligned_tokens, load_explained
 from selfembed.explanation.hit_miss import hit_miss

@@ -14,6 +14,7 @@ from tokenizers.normalizers import Lowercase
 
 from selfembed.data.corpus import Corpus
 from selfembed.data.sampling import choose_texts
+from selfembed.encoding.known import KnownVectors
 from selfembed.model.backbone import LMHead, load_backbone
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.data_driven import DataDriven
@@ -224,6 +225,17 @@ def test_targets_to_look_at_spare_the_pass_over_other_texts(material):
 
     looked = given(material, look=True, corpus=NoTexts())
     assert len(ModelDerived().targets(looked)) == 5
+
+
+def test_targets_to_look_at_are_made_of_vectors_that_are_known(material):
+    texts = list(material.texts)
+    known = KnownVectors(texts, material.embedder.encode(texts))
+    expected, found = (
+        ModelDerived().targets(given(material, look=True, make_embedder=lambda other=other: other))
+        for other in (material.embedder, known)
+    )
+    np.testing.assert_array_equal(found.ids_S, expected.ids_S)
+    np.testing.assert_allclose(found.weights_S, expected.weights_S, rtol=1e-4)
 
 
 def test_texts_without_a_target_are_left_out(material):

@@ -387,12 +387,12 @@ def test_options_given_twice_add_up():
 
 
 def test_out_of_memory_in_evaluate_names_its_own_option(capsys, monkeypatch):
-    import selfembed.evaluation.scores
+    import selfembed.evaluation.run
 
     def fail(*_, **__):
         raise RuntimeError("CUDA out of memory.")
 
-    monkeypatch.setattr(selfembed.evaluation.scores, "evaluate", fail)
+    monkeypatch.setattr(selfembed.evaluation.run, "evaluate", fail)
     assert refused(["evaluate", "folder", "--tasks", "t"], capsys).endswith("try a smaller --batch-size")
 
 

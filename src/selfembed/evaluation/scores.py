@@ -1,41 +1,17 @@
-"""Runs mteb's tasks on an embedder and records the scores with all that they depend on."""
+"""What an evaluation found: a score a task, averages, and all that they depend on."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import logging
 import math
-import tempfile
-import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mteb
-from mteb.abstasks import AbsTask
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling
-
 from selfembed.errors import InputError
-from selfembed.evaluation.encoder import CachedEncoder
-from selfembed.evaluation.items import Items, task_items
-from selfembed.evaluation.tasks import ChosenTask, choose_tasks
-from selfembed.ground.environment import environment
-from selfembed.ground.files import writing
-from selfembed.ground.hashing import content_hash
-from selfembed.ground.progress import Progress, silent
-from selfembed.model.attention import probe_attention
-from selfembed.model.embedder import load_embedder as stock_or_ours
-from selfembed.training.export import RECORD
-
-_PACKAGES = ("mteb", "scikit-learn", "scipy")  # that scores depend on, beyond those of every record
-# of a training run's record, what makes two runs differ in nothing but the seed
-_PLAN = ("model_fingerprint", "corpus_fingerprint", "recipe", "dtype", "device", "tagger")
+from selfembed.evaluation.items import Items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,239 +204,22 @@ class Scores:
         return lines
 
 
-def evaluate(
-    embedder: str | Path | SentenceTransformer,
-    *,
-    benchmark: str | None = None,
-    tasks: Sequence[str] | None = None,
-    data: str | Path | None = None,
-    own: Sequence[AbsTask] = (),
-    batch_size: int = 32,
-    cache: bool = True,
-    name: str | None = None,
-    device: str | None = None,
-    progress: Progress = silent,
-) -> Scores:
-    """Scores of an embedder on mteb's own tasks and on own data.
-
-    Args:
-        embedder: a folder (or hub id) that sentence-transformers loads, or a SentenceTransformer.
-        benchmark: one of mteb's, such as "MTEB(eng, v2)".
-        tasks: names of tasks; with a benchmark, some of its tasks.
-        data: folder with a sub-folder a task; None takes the data from the hub. See `tasks.choose_tasks`.
-        own: tasks over own data, as the functions of `own_data` make them.
-        batch_size: texts in one forward pass.
-        cache: keep vectors under ``SELFEMBED_CACHE`` and take from there what is known.
-        name: what the embedder is called; None takes the folder's name.
-        device: as SentenceTransformer takes it; None lets it choose.
-        progress: told how far the encoding is.
+def read_scores(file: str | Path) -> Scores:
+    """Scores from a JSON file that `selfembed evaluate` has written.
 
     Raises:
-        InputError: an unknown task or benchmark, nothing to run, unusable data, no embedder at that place, an
-            embedder whose vectors are not finite or zero, or a cache that cannot be written.
+        InputError: there is no such file, or it holds no scores.
     """
-    if batch_size < 1:
-        raise InputError(f"batch size {batch_size}: expected at least 1")
-    chosen = choose_tasks(benchmark=benchmark, tasks=tasks, data=data, own=own)
-    model = embedder if isinstance(embedder, SentenceTransformer) else load_embedder(embedder, device=device)
-    model.eval()
-    named = name or _name(embedder)
-    encoder = CachedEncoder(model, name=named, cache=cache, progress=progress)
-    settings = embedder_settings(model) | {"batch_size": batch_size, "cache": cache}
-    if (run := training_run(embedder)) is not None:
-        settings["run"] = run
-    if benchmark is not None:
-        settings["benchmark_tasks"] = len(mteb.get_benchmark(benchmark).tasks)
-    scores = [run_task(encoder, task, batch_size=batch_size, benchmark=benchmark) for task in chosen]
-    versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
-    surroundings = environment()
-    surroundings["versions"] |= versions
-    return Scores(
-        embedder=named,
-        embedder_hash=encoder.hash,
-        benchmark=benchmark,
-        scores=scores,
-        settings=settings | {"environment": surroundings},
-    )
-
-
-def run_task(
-    encoder: CachedEncoder, chosen: ChosenTask, *, batch_size: int = 32, benchmark: str | None = None
-) -> TaskScore:
-    """One task's score; a task without data comes back with the reason.
-
-    Raises:
-        InputError: the embedder gives no usable vectors, or the cache cannot be written.
-    """
-    task = chosen.task
-    about = {
-        "name": chosen.name,
-        "category": task.metadata.type,
-        "metric": task.metadata.main_score,
-        "data": chosen.data,
-        "note": chosen.note,
-        "in_average": benchmark is None or (chosen.in_benchmark and chosen.comparable),
-    }
-    if chosen.reason is not None:
-        return TaskScore(score=None, reason=chosen.reason, **about)
-    encoder.reset()
-    started = time.monotonic()
-    with _quiet():
-        if not task.data_loaded and not task.is_aggregate:
-            try:
-                task.load_data()
-            except Exception as error:  # the hub's errors have no common class; each becomes a line of the table
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                return TaskScore(
-                    score=None, reason=f"its data could not be loaded ({reason})", **about | {"data": "none"}
-                )
-        with tempfile.TemporaryDirectory(prefix="selfembed-") as folder, writing(Path(folder)):
-            named_like_file = Path(task.prediction_file_name).name == task.prediction_file_name
-            # No cache of mteb's: it files results under a task's name, whatever data they were computed on.
-            result = mteb.evaluate(
-                encoder,
-                task,
-                cache=None,
-                co2_tracker=False,
-                show_progress_bar=False,
-                encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
-                prediction_folder=Path(folder) if named_like_file else None,
-            ).task_results[0]
-            items = task_items(task, result.scores, Path(folder))
-        if chosen.data == "hub" and task.data_loaded:
-            task.unload_data()
-    found = 100 * float(result.get_score())
-    if not math.isfinite(found):
-        reason = f"its {about['metric']} is no number: the embedder finds all of its texts alike, or they are the same"
-        return TaskScore(score=None, reason=reason, **about)
-    return TaskScore(
-        score=round(found, 4),
-        revision=task.metadata.revision,
-        splits=tuple(result.scores),
-        languages=tuple(dict.fromkeys(row["hf_subset"] for rows in result.scores.values() for row in rows)),
-        prompts=tuple(sorted(encoder.prompts - {""})),
-        seed=task.seed,
-        seconds=round(time.monotonic() - started, 2),
-        texts=encoder.asked,
-        texts_encoded=encoder.encoded,
-        texts_per_second=round(encoder.encoded / max(encoder.seconds, 1e-9), 1) if encoder.encoded else None,
-        texts_hash=encoder.texts_hash,
-        items=() if isinstance(items, str) else items,
-        no_items=items if isinstance(items, str) else None,
-        **about,
-    )
-
-
-def training_run(embedder: str | Path | SentenceTransformer) -> dict[str, Any] | None:
-    """Which training run made a folder: the recipe, its seed, and the content hash of its plan apart from the seed.
-
-    None for what `selfembed.train` has not made.
-    """
-    if isinstance(embedder, SentenceTransformer):
-        return None
+    file = Path(file)
     try:
-        record = json.loads((Path(embedder) / RECORD).read_text(encoding="utf-8"))
-        plan = {name: record[name] for name in _PLAN}
-        return {"recipe": str(record["recipe"]["name"]), "seed": record["seed"], "plan": content_hash(plan)}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def load_embedder(embedder: str | Path, *, device: str | None = None) -> SentenceTransformer:
-    """A folder or hub id as a SentenceTransformer.
-
-    Raises:
-        InputError: there is no embedder.
-    """
-    require_embedder(embedder)
-    try:
-        return stock_or_ours(embedder, device=device)
-    except Exception as error:  # the hub's, a damaged file's and a missing device's errors have no common class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        what = "cannot be loaded" if Path(embedder).is_dir() else "no such folder, and the hub did not give it"
-        wanted = "a folder or hub id of sentence-transformers" + (f", and a device {device!r}" if device else "")
-        raise InputError(f"embedder {embedder}: {what} ({reason}); expected {wanted}") from error
-
-
-def require_embedder(embedder: str | Path) -> None:
-    """Refuses a folder that is no embedder, without loading anything.
-
-    Raises:
-        InputError: it has no ``modules.json``.
-    """
-    folder = Path(embedder)
-    if folder.is_dir() and not (folder / "modules.json").is_file():
+        return Scores.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); expected a file of scores") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
-            "sentence-transformers has saved"
-        )
-
-
-def embedder_settings(embedder: SentenceTransformer) -> dict[str, Any]:
-    """What an embedder does to a text before there is a vector.
-
-    ``input`` shows the tokenizer's own additions (prompt, special tokens) around ``{text}``.
-    """
-    length = embedder.max_seq_length  # infinite for static embeddings
-    pooling = next((module for module in embedder if isinstance(module, Pooling)), None)
-    config = getattr(embedder.transformers_model, "config", None)
-    return {
-        "input": _input(embedder.tokenizer),
-        "prompts": {key: value for key, value in (embedder.prompts or {}).items() if value},
-        "pooling": pooling.pooling_mode if pooling else None,
-        "attention": _attention(embedder),
-        "attention_implementation": getattr(config, "_attn_implementation", None),
-        "max_length": length if length is not None and math.isfinite(length) else None,
-        "normalized": any(type(module).__name__ == "Normalize" for module in embedder),
-        "similarity": str(embedder.similarity_fn_name) if embedder.similarity_fn_name else "cosine",
-        "dimensions": embedder.get_embedding_dimension(),
-        "dtype": str(embedder.dtype).removeprefix("torch."),
-        "device": str(embedder.device),
-    }
-
-
-def _attention(embedder: SentenceTransformer) -> str | None:
-    """From the configuration; where it says nothing, from the leak probe."""
-    config = getattr(embedder.transformers_model, "config", None)
-    stated = getattr(config, "is_causal", None)
-    if stated is not None:
-        return "causal" if stated else "bidirectional"
-    try:
-        return probe_attention(embedder.transformers_model).verdict
-    except Exception:  # a kind of model that the probe was not made for, such as static embeddings
-        return None
-
-
-def _input(tokenizer: Any) -> str | None:
-    marker = "text"
-    try:
-        whole = tokenizer.decode(tokenizer(marker)["input_ids"])
-    except Exception:  # not every tokenizer has transformers' interface
-        return None
-    before, found, after = whole.rpartition(marker)
-    return f"{before}{{text}}{after}" if found else whole
-
-
-def _name(embedder: str | Path | SentenceTransformer) -> str:
-    if isinstance(embedder, SentenceTransformer):
-        return embedder.model_card_data.model_name or embedder.model_card_data.base_model or "embedder"
-    return Path(embedder).resolve().name if Path(embedder).is_dir() else str(embedder)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without advice to use other versions of a task (the user chose), and on metrics that are not the main score."""
-    log = logging.getLogger("mteb")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The task '.*' is superseded")
-            warnings.filterwarnings("ignore", message="An input array is constant")  # then the score says so
-            warnings.filterwarnings("ignore", message=".* is ill-defined and being set to 0.0", module="sklearn")
-            yield
-    finally:
-        log.setLevel(level)
+            f"{file}: is no file of scores ({type(error).__name__}: {' '.join(str(error).split())[:100]}); expected "
+            "what selfembed evaluate --json writes: evaluate again"
+        ) from error
 
 
 def _mean(values: Sequence[float]) -> float:

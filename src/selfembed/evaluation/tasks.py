@@ -13,7 +13,8 @@ from mteb.abstasks import AbsTask
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
 from selfembed.errors import InputError
-from selfembed.evaluation.local_data import DataCheck, load_local
+from selfembed.evaluation.data_check import DataCheck
+from selfembed.evaluation.local_data import load_local
 from selfembed.evaluation.own_data import folder_task
 
 
@@ -91,6 +92,11 @@ def choose_tasks(
     if count > 1:
         raise InputError(f"task {name!r}: given {count} times; expected names that differ: rename its file or folder")
     return chosen
+
+
+def benchmark_size(name: str) -> int:
+    """Gives the number of a benchmark's tasks."""
+    return len(mteb.get_benchmark(name).tasks)
 
 
 def fresh(task: AbsTask) -> AbsTask:

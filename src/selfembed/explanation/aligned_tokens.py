@@ -16,12 +16,13 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedTokenizerBase
 
+from selfembed.encoding.encode import encode
 from selfembed.errors import InputError
 from selfembed.explanation.checks import require_decodable, require_texts
 from selfembed.model.backbone import Backbone, load_backbone, require_decoder
-from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
+from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.model.folder import RECORD, open_embedder
 from selfembed.model.modes import turn_adapters_off
-from selfembed.training.export import RECORD
 
 # Texts whose logits over the whole vocabulary are held at a time: 32 MB at a vocabulary of 128,000.
 _CHUNK = 64
@@ -79,7 +80,7 @@ def aligned_tokens(
             embedder, an embedding that is not finite or zero, normalised embeddings.
     """
     texts = require_texts(texts)
-    embedding_BD = embedder.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+    embedding_BD = torch.from_numpy(encode(embedder, texts)).to(embedder.device)
     return decode_vectors(embedding_BD, head, tokenizer, texts, k=k)
 
 
@@ -118,12 +119,15 @@ class Explained:
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Explained:
+def load_explained(
+    folder: str | Path, *, model: str | Path | None = None, trust_remote_code: bool = False
+) -> Explained:
     """Loads what is needed to explain an embedder.
 
     Args:
         folder: of the embedder.
         model: the backbone it was made from; None takes the one named in the record that selfembed left.
+        trust_remote_code: let the backbone's own Python code run.
 
     Raises:
         InputError: no such embedder, or its backbone is not known, gone, or another.
@@ -131,16 +135,16 @@ def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Ex
     folder = Path(folder)
     record_file = folder / RECORD
     if not record_file.is_file():
-        return _load_unrecorded(folder, model)
+        return _load_unrecorded(folder, model, trust_remote_code)
     record = json.loads(record_file.read_text())
-    backbone = load_backbone(model if model is not None else record["model"])
+    backbone = load_backbone(model if model is not None else record["model"], trust_remote_code=trust_remote_code)
     if backbone.fingerprint != record["model_fingerprint"]:
         raise InputError(
             f"model {backbone.name}: not the backbone {folder} was made from (its content differs); "
             "give that one with --model"
         )
     config = EmbedderConfig(**record["recipe"]["embedder"])
-    embedder = _load(folder)
+    embedder = open_embedder(folder, trust_remote_code=trust_remote_code)
     raw = build_embedder(
         backbone,
         config,
@@ -152,7 +156,7 @@ def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Ex
     return Explained(embedder, raw, head.to(embedder.device), backbone.tokenizer)
 
 
-def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
+def _load_unrecorded(folder: Path, model: str | Path | None, trust_remote_code: bool) -> Explained:
     """An embedder that others made: the raw backbone is the same folder with the backbone's weights put in.
 
     Rows of tokens that were added to the vocabulary stay the folder's, adapters are off. A normalisation at the end is
@@ -165,10 +169,11 @@ def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
         )
     if model is None:
         if (folder / "config.json").is_file():
-            require_decoder(Backbone(str(folder), folder))  # an encoder has no decoder layer; no --model would help
+            # an encoder has no decoder layer; no --model would help
+            require_decoder(Backbone(str(folder), folder, trust_remote_code))
         raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it with --model")
-    backbone = load_backbone(model)
-    embedder, raw = _load(folder), _load(folder)
+    backbone = load_backbone(model, trust_remote_code=trust_remote_code)
+    embedder, raw = (open_embedder(folder, trust_remote_code=trust_remote_code) for _ in range(2))
     for side in (embedder, raw):
         for place in [i for i, module in enumerate(side) if isinstance(module, Normalize)]:
             del side[place]
@@ -188,11 +193,3 @@ def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
     for name, weight in weights.items():
         places[name][: len(weight)] = weight
     return Explained(embedder, raw, backbone.head().to(embedder.device), backbone.tokenizer)
-
-
-def _load(folder: Path) -> SentenceTransformer:
-    try:
-        return load_embedder(folder)
-    except Exception as error:  # whatever the libraries say of a folder that is torn or lacks what it points to
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder}: cannot be loaded ({type(error).__name__}: {reason}); save it again") from error

@@ -15,9 +15,11 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from selfembed.encoding.encode import text_batches
 from selfembed.errors import InputError
 from selfembed.explanation.aligned_tokens import AlignedToken, decode_vectors
 from selfembed.explanation.checks import require_texts
+from selfembed.ground.progress import Progress, silent
 from selfembed.model.pooling import select_memory
 
 COPIES = 0.95
@@ -27,7 +29,6 @@ LLM2Comp's tokens have 0.04 to 0.79 where they are well (CTKD) and 1.00 where th
 no bound.
 """
 
-_BATCH = 32
 _SHOWN_WORDS = 5  # of a memory token, on a line
 _MARGIN = 34  # columns before the embedder's words in a terminal
 
@@ -43,6 +44,11 @@ class MemoryRead:
 
     states_NKD: Tensor
     embedding_ND: Tensor
+
+    def of(self, rows: Sequence[int]) -> MemoryRead:
+        """Gives the same of some of the texts."""
+        chosen = list(rows)
+        return MemoryRead(self.states_NKD[chosen], self.embedding_ND[chosen])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +133,21 @@ def memory_tokens_of(embedder: nn.Module) -> int:
     return pooling.memory_tokens if pooling is not None else 0
 
 
-def read_memory(embedder: SentenceTransformer, texts: Sequence[str]) -> MemoryRead:
+def read_memory(
+    embedder: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    progress: Progress = silent,
+    task: str = "reading memory tokens",
+) -> MemoryRead:
     """Reads texts once, for their memory states and their embeddings.
 
     Args:
         embedder: with several memory tokens; in memory, or a finished folder that
             :func:`selfembed.model.embedder.load_embedder` or sentence-transformers has loaded.
         texts: at least one.
+        progress: told the number of texts read.
+        task: name for ``progress``.
 
     Raises:
         InputError: the embedder has not several memory tokens, or there is no text.
@@ -145,16 +159,16 @@ def read_memory(embedder: SentenceTransformer, texts: Sequence[str]) -> MemoryRe
             "embedder: has not several memory tokens; expected one of recipe llm2comp with memory_tokens of 2 or more"
         )
     embedder.eval()
-    longest_first = np.argsort([-len(text) for text in texts], kind="stable").tolist()
-    states, embeddings = [], []
+    order, states, embeddings = [], [], []
     with torch.no_grad():
-        for start in range(0, len(texts), _BATCH):
-            batch = embedder.preprocess([texts[row] for row in longest_first[start : start + _BATCH]])
+        for rows in text_batches(embedder, texts, progress=progress, task=task):
+            order += rows
+            batch = embedder.preprocess([texts[row] for row in rows])
             features = {name: v.to(embedder.device) if torch.is_tensor(v) else v for name, v in batch.items()}
             output = embedder(features)
             states.append(select_memory(output, pooling.first_id, pooling.memory_tokens).float())
             embeddings.append(output["sentence_embedding"].float())
-    place_N = np.argsort(longest_first)
+    place_N = np.argsort(order)
     return MemoryRead(torch.cat(states)[place_N], torch.cat(embeddings)[place_N])
 
 

@@ -6,63 +6,24 @@ Shapes: N texts, K memory tokens, D hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import torch
 from sentence_transformers import SentenceTransformer
-from torch import nn
 
 from selfembed.data.corpus import Corpus
 from selfembed.data.sampling import choose_texts
+from selfembed.encoding.encode import encode
+from selfembed.encoding.known import KnownVectors
 from selfembed.errors import InputError
-from selfembed.explanation.aligned_tokens import AlignedToken, Explained, aligned_tokens
+from selfembed.explanation.aligned_tokens import AlignedToken, Explained, decode_vectors
+from selfembed.explanation.checks import require_texts
 from selfembed.explanation.hit_miss import HitMissChange, hit_miss
 from selfembed.explanation.memory_tokens import MemoryRead, memory_tokens_of, read_memory
 from selfembed.explanation.spectrum import SpectrumChange, compare_spectra
 from selfembed.ground.progress import Progress, silent
 
-_CHUNK = 64  # texts between two progress reports
 _HALVED_TEXTS = 50  # for the alignment of two halves
 _HALVED_WORDS = 8  # of a text that is cut in half, at least
-
-
-class Encoded(nn.Module):
-    """An embedder that has read its texts already. It encodes as one does, so that targets can be made from it too.
-
-    Attributes:
-        vectors_ND: their embeddings, float32.
-        states_NKD: the states of their memory tokens; None where the embedder has not several.
-    """
-
-    def __init__(self, embedder: SentenceTransformer, texts: Sequence[str], progress: Progress, task: str) -> None:
-        super().__init__()
-        self.row_of = {text: row for row, text in enumerate(texts)}
-        vectors, states = [], []
-        for start in range(0, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
-            if memory_tokens_of(embedder):
-                read = read_memory(embedder, chunk)
-                vectors.append(read.embedding_ND)
-                states.append(read.states_NKD)
-            else:
-                vectors.append(embedder.encode(chunk, convert_to_tensor=True, show_progress_bar=False).float())
-            progress(task, start + len(chunk), len(texts))
-        self.vectors_ND = torch.cat(vectors)
-        self.states_NKD = torch.cat(states) if states else None
-
-    def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> Any:
-        """Vectors of texts it has read, as SentenceTransformer gives them."""
-        vectors_ND = self.vectors_ND[self._rows(texts)]
-        return vectors_ND if convert_to_tensor else vectors_ND.cpu().numpy()
-
-    def memory(self, texts: Sequence[str]) -> MemoryRead:
-        """Memory states and vectors of texts it has read."""
-        rows = self._rows(texts)
-        return MemoryRead(self.states_NKD[rows], self.vectors_ND[rows])
-
-    def _rows(self, texts: Sequence[str]) -> list[int]:
-        return [self.row_of[text] for text in texts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +32,10 @@ class Reading:
 
     Args:
         texts: all different.
-        explained: both sides as :class:`Encoded`, and the decoder layer.
+        explained: both sides, and the decoder layer.
+        raw: the vectors of the texts on the raw side, to be asked for like an embedder's.
+        trained: the same on the other.
+        memory: what the memory tokens of the trained embedder make of the texts; None where it has not several.
         raw_tokens: aligned tokens of each text.
         trained_tokens: the same.
         hits: of these tokens.
@@ -80,6 +44,9 @@ class Reading:
 
     texts: list[str]
     explained: Explained
+    raw: KnownVectors
+    trained: KnownVectors
+    memory: MemoryRead | None
     raw_tokens: list[list[AlignedToken]]
     trained_tokens: list[list[AlignedToken]]
     hits: HitMissChange
@@ -113,22 +80,40 @@ def read_texts(explained: Explained, texts: Sequence[str], *, k: int = 10, progr
         InputError: as :func:`~selfembed.explanation.aligned_tokens.aligned_tokens` and
             :func:`~selfembed.explanation.spectrum.compare_spectra` do.
     """
-    texts = list(texts)
+    texts = require_texts(texts)
     words = [text.split() for text in texts]
     cut = [(" ".join(w[: len(w) // 2]), " ".join(w[len(w) // 2 :])) for w in words if len(w) >= _HALVED_WORDS]
     cut = cut[:_HALVED_TEXTS]
     needed = list(dict.fromkeys([*texts, *(half for pair in cut for half in pair)]))
-    raw = Encoded(explained.raw, needed, progress, "raw vectors")
-    trained = Encoded(explained.embedder, needed, progress, "trained vectors")
-    tokens = [aligned_tokens(side, explained.head, explained.tokenizer, texts, k=k) for side in (raw, trained)]
+    raw, _ = _read(explained.raw, needed, progress, "raw vectors")
+    trained, memory = _read(explained.embedder, needed, progress, "trained vectors")
+    sides = (raw, trained)
+    tokens = [
+        decode_vectors(side.encode(texts, convert_to_tensor=True), explained.head, explained.tokenizer, texts, k=k)
+        for side in sides
+    ]
     pairs = [None, None]
     if len(cut) >= 2:
-        pairs = [tuple(side.encode(half) for half in zip(*cut, strict=True)) for side in (raw, trained)]
+        pairs = [tuple(side.encode(half) for half in zip(*cut, strict=True)) for side in sides]
     return Reading(
         texts=texts,
-        explained=replace(explained, raw=raw, embedder=trained),
+        explained=explained,
+        raw=raw,
+        trained=trained,
+        memory=memory and memory.of(range(len(texts))),
         raw_tokens=tokens[0],
         trained_tokens=tokens[1],
         hits=HitMissChange(raw=hit_miss(tokens[0]), trained=hit_miss(tokens[1])),
         space=compare_spectra(raw.encode(texts), trained.encode(texts), raw_pairs=pairs[0], trained_pairs=pairs[1]),
     )
+
+
+def _read(
+    embedder: SentenceTransformer, texts: list[str], progress: Progress, task: str
+) -> tuple[KnownVectors, MemoryRead | None]:
+    """Vectors of the texts, and the states behind them where there are several memory tokens."""
+    if memory_tokens_of(embedder):
+        read = read_memory(embedder, texts, progress=progress, task=task)
+        return KnownVectors(texts, read.embedding_ND, device=embedder.device), read
+    vectors_ND = encode(embedder, texts, progress=progress, task=task)
+    return KnownVectors(texts, vectors_ND, device=embedder.device), None

@@ -14,7 +14,10 @@ from markupsafe import Markup
 from sentence_transformers import SentenceTransformer
 
 from selfembed.data.corpus import Corpus
+from selfembed.encoding.identity import embedder_hash
 from selfembed.errors import InputError
+from selfembed.evaluation.compare import compare_scores
+from selfembed.evaluation.scores import read_scores
 from selfembed.explanation import plots
 from selfembed.explanation.aligned_tokens import AlignedToken, Explained, load_explained
 from selfembed.explanation.hit_miss import HitMissChange
@@ -27,10 +30,10 @@ from selfembed.ground.page import box, fill, joined, page, shorten, table
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig
+from selfembed.model.folder import RECORD
 from selfembed.objectives import recorded_objective
 from selfembed.objectives.objective import Material
 from selfembed.targets.tagger import Tagger, load_tagger
-from selfembed.training.export import RECORD
 
 REPORT = "report.html"
 SCORES = "scores.json"
@@ -136,7 +139,7 @@ def build_report(
         ("losses", "Loss", _losses(seen)),
         ("targets", "Targets", _targets(seen)),
         ("tokens", "What the embeddings say", _tokens(seen)),
-        *([("memory", "Memory tokens", _memory(seen))] if seen.explained.embedder.states_NKD is not None else []),
+        *([("memory", "Memory tokens", _memory(seen))] if reading.memory is not None else []),
         ("hits", "Hits and misses", _hits(reading.hits)),
         ("space", "The shape of the space", _space(reading.space)),
         ("scores", "Scores", scored or _no_scores(folder)),
@@ -299,7 +302,7 @@ def _targets_of(name: str, fields: dict[str, Any], seen: Seen) -> tuple[TargetPr
     material = Material(
         backbone=seen.backbone,
         reading=EmbedderConfig(**seen.record["recipe"]["embedder"]),
-        make_embedder=lambda: seen.explained.raw,
+        make_embedder=lambda: seen.reading.raw,
         make_head=lambda: seen.explained.head,
         corpus=seen.corpus,
         texts=seen.texts,
@@ -366,7 +369,9 @@ def _chips(who: str, tokens: Sequence[AlignedToken]) -> Markup:
 def _memory(seen: Seen) -> Markup:
     """How alike the memory tokens of the trained embedder are, and what each says of a few texts."""
     explained, texts = seen.explained, seen.texts[:_MEMORY_TEXTS]
-    correlation = correlate_memory(explained.embedder.memory(seen.texts).states_NKD)
+    memory = seen.reading.memory
+    assert memory is not None, "the section is left out where there is none"
+    correlation = correlate_memory(memory.states_NKD)
     how = (
         "The embedding is the mean over the memory tokens, so each should add something. Cells: the cosine of two "
         f"tokens' states, mean over the texts; framed from {COPIES:g} on, where one is a copy of the other."
@@ -377,8 +382,7 @@ def _memory(seen: Seen) -> Markup:
         parts.append(fill("<p><strong>Warning:</strong> {}.</p>", correlation.warning))
     parts.append(_figure(drawn, f"Memory tokens of {len(seen.texts):,} texts"))
     parts.append(_how("What each memory token says of a text by itself, below the whole embedding:"))
-    read = explained.embedder.memory(texts)
-    found = memory_words(read, explained.head, explained.tokenizer, texts, k=seen.k)
+    found = memory_words(memory.of(range(len(texts))), explained.head, explained.tokenizer, texts, k=seen.k)
     for text, words in zip(texts, found, strict=True):
         parts += [_quote(text), _chips("embedding", words.pooled)]
         parts += [_chips(f"memory {number}", tokens) for number, tokens in enumerate(words.memory, 1)]
@@ -431,10 +435,6 @@ def _scores(files: Sequence[Path], embedder: SentenceTransformer) -> Markup | No
     """Scores and their table; None without files."""
     if not files:
         return None
-    # mteb takes seconds to import, and most reports have no scores.
-    from selfembed.evaluation.compare import compare_scores, read_scores
-    from selfembed.evaluation.encoder import embedder_hash
-
     found = [read_scores(file) for file in files]
     parts = [_how("Each task's main score in percent, higher is better; the kind of data says whose it is.")]
     if embedder_hash(embedder) not in {scores.embedder_hash for scores in found}:

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from selfembed.encoding.encode import encode
 from selfembed.explanation.aligned_tokens import bare
 from selfembed.explanation.checks import require_decodable, require_texts
 from selfembed.ground.page import shorten
@@ -135,7 +136,7 @@ def explain_similarity(
             embeddings that are not finite, zero, or normalised.
     """
     texts = require_texts([text_a, text_b])
-    embedding_2D = embedder.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+    embedding_2D = torch.from_numpy(encode(embedder, texts))
     return compare_embeddings(*embedding_2D, head, tokenizer, k=k, texts=(text_a, text_b))
 
 

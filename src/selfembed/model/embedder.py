@@ -143,22 +143,32 @@ def first_memory_id(backbone: Backbone, config: EmbedderConfig) -> int:
     return embedder_prompt(backbone, config).after[-config.memory_tokens]
 
 
-def load_embedder(folder: str | Path, *, device: str | None = None) -> SentenceTransformer:
+def load_embedder(
+    folder: str | Path, *, device: str | None = None, trust_remote_code: bool = False
+) -> SentenceTransformer:
     """A finished embedder from its folder, without the permission that memory pooling needs elsewhere.
 
     A folder with several memory tokens names a pooling class outside sentence-transformers, which therefore wants
     ``trust_remote_code=True``. Here the class is the one of this package; no code out of the folder runs. Any other
     folder is left to sentence-transformers.
+
+    Args:
+        folder: of the embedder, or a hub id.
+        device: as SentenceTransformer takes it; None lets it choose.
+        trust_remote_code: let the Python code of the backbone run that a folder carries.
     """
     folder = Path(folder)
     listed = folder / "modules.json"
     modules = json.loads(listed.read_text()) if listed.is_file() else []
     paths = [module["path"] for module in modules if module["type"] == TYPE]
     if not paths:
-        return SentenceTransformer(str(folder), device=device)
+        return SentenceTransformer(str(folder), device=device, trust_remote_code=trust_remote_code)
     settings = json.loads((folder / "config_sentence_transformers.json").read_text())
     return SentenceTransformer(
-        modules=[Transformer.load(str(folder)), MemoryPooling.load(str(folder), subfolder=paths[0])],
+        modules=[
+            Transformer.load(str(folder), trust_remote_code=trust_remote_code),
+            MemoryPooling.load(str(folder), subfolder=paths[0]),
+        ],
         prompts=settings["prompts"],
         similarity_fn_name=settings["similarity_fn_name"],
         device=device,

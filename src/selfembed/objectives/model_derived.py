@@ -44,7 +44,11 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
         return min(self.common_texts, measured.texts) * measured.mean_tokens / measured.tokens_per_second
 
     def key(self, material: Material) -> list[Any]:
-        return [material.corpus.fingerprint, material.look, raw_model_state(material.embedder, material.head)]
+        return [material.corpus.fingerprint, raw_model_state(material.embedder, material.head)]
+
+    def targets(self, material: Material) -> TokenTargets:
+        """As the others; but those that are only looked at are not stored: their vectors may be all that is known."""
+        return self.compute(material) if material.look else super().targets(material)
 
     def compute(self, material: Material) -> TokenTargets:
         embedder, head, progress = material.embedder, material.head, material.progress

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -74,7 +74,7 @@ def load_encoder(
 
     Args:
         folder: of the embedder.
-        batch_size: texts in one forward pass.
+        batch_size: texts in one forward pass, at most; fewer long ones.
         device: as SentenceTransformer takes it; None lets it choose.
         loaded: the embedder itself, where it is loaded already.
         model: the backbone, for the sparse view; None takes the one that the folder's record names.
@@ -87,21 +87,20 @@ def load_encoder(
 
     def embedder() -> Any:
         if not models:
-            from selfembed.model.embedder import load_embedder
+            from selfembed.model.folder import open_embedder
 
-            try:
-                models.append(load_embedder(folder, device=device))
-            except Exception as error:  # whatever the libraries say of a folder that is torn
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(f"{folder}: cannot be loaded ({type(error).__name__}: {reason})") from error
+            models.append(open_embedder(folder, device=device))
         return models[0]
 
-    def encode(kind: str) -> Encode:
-        # sentence-transformers chooses the prompt that a folder has for questions or documents, if any.
-        return lambda texts: np.asarray(
-            getattr(embedder(), f"encode_{kind}")(list(texts), batch_size=batch_size, show_progress_bar=False),
-            dtype=np.float32,
-        )
+    def encoded(role: Literal["query", "document"]) -> Encode:
+        def vectors(texts: Sequence[str]) -> np.ndarray:
+            from selfembed.encoding.encode import encode
+            from selfembed.encoding.token_budget import budget_on
+
+            model = embedder()
+            return encode(model, texts, role=role, budget=budget_on(model.device, texts=batch_size))
+
+        return vectors
 
     def head() -> nn.Module:
         from selfembed.model.backbone import load_backbone
@@ -111,8 +110,8 @@ def load_encoder(
     return Encoder(
         name=str(folder.absolute()),
         fingerprint=folder_fingerprint(folder),
-        passages=encode("document"),
-        queries=encode("query"),
+        passages=encoded("document"),
+        queries=encoded("query"),
         head=head,
     )
 

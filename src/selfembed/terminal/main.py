@@ -574,7 +574,7 @@ def aligned_table(raw: list[Any], trained: list[Any]) -> list[str]:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    from selfembed.evaluation.scores import evaluate
+    from selfembed.evaluation.run import evaluate
 
     progress = Bars()
     try:
@@ -615,6 +615,7 @@ def run_compare(options: argparse.Namespace) -> int:
 def task_choice(options: argparse.Namespace) -> dict[str, Any]:
     """What a command line says of tasks, as `evaluate` takes it."""
     from selfembed.evaluation import own_data
+    from selfembed.evaluation.self_retrieval import self_retrieval_task, titled_texts
 
     own = [
         make(path)
@@ -629,7 +630,7 @@ def task_choice(options: argparse.Namespace) -> dict[str, Any]:
         for path in paths
     ]
     if options.self_retrieval:
-        own.append(own_data.self_retrieval_task(own_data.titled_texts(options.self_retrieval)))
+        own.append(self_retrieval_task(titled_texts(options.self_retrieval)))
     return {
         "benchmark": options.benchmark,
         "tasks": options.tasks,

@@ -24,11 +24,11 @@ from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone
 from selfembed.model.checkpoint import HEAD
 from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
+from selfembed.model.folder import RECORD
 from selfembed.model.memory_tokens import memory_embedding, write_memory
 from selfembed.model.pooling import FILE, TYPE, MemoryPooling
 from selfembed.recipes import Recipe
 
-RECORD = "selfembed.json"
 # Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
 _FLOAT32_PARAMETERS = 2_000_000_000
 _CHECK_TEXTS = [

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from selfembed.encoding.store import VectorStore, text_key
 from selfembed.errors import InputError
-from selfembed.evaluation.vectors import VectorStore, text_key
 
 KEYS = [text_key(word) for word in ("one", "two", "three", "four")]
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)

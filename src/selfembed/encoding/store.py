@@ -1,7 +1,9 @@
-"""Embeddings on disk, by the content of their texts. Shapes: N texts, D dimensions.
+"""Vectors of texts that are known already, by the content of the texts, on disk or in memory.
 
-A store is a folder of safetensors files, each with the keys of some texts and their vectors. A file appears under its
-name only when complete and is never changed, so several processes may read and add at the same time.
+Shapes: N texts, D dimensions.
+
+A store on disk is a folder of safetensors files, each with the keys of some texts and their vectors. A file appears
+under its name only when complete and is never changed, so several processes may read and add at the same time.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -28,6 +31,38 @@ def text_key(*parts: str) -> bytes:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.digest()[:_KEY_BYTES]
+
+
+class Vectors(Protocol):
+    """Vectors by key, to look up and to add to."""
+
+    def __contains__(self, key: bytes) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, keys: Sequence[bytes], vectors_ND: np.ndarray) -> None: ...
+
+    def get(self, keys: Sequence[bytes]) -> np.ndarray: ...
+
+
+class MemoryStore:
+    """Vectors by key that last as long as the process."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[bytes, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._vectors
+
+    def add(self, keys: Sequence[bytes], vectors_ND: np.ndarray) -> None:
+        self._vectors.update(zip(keys, np.asarray(vectors_ND, dtype=np.float32), strict=True))
+
+    def get(self, keys: Sequence[bytes]) -> np.ndarray:
+        """``vectors_ND`` in float32, one row a key; all keys must be there."""
+        return np.stack([self._vectors[key] for key in keys]) if keys else np.empty((0, 0), dtype=np.float32)
 
 
 class VectorStore:

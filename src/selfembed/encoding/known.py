@@ -1,0 +1,43 @@
+"""Vectors that are there already, where an embedder is asked for them.
+
+Shapes: N texts, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class KnownVectors(nn.Module):
+    """Stands where an embedder is asked to encode, and answers for texts whose vectors are known.
+
+    Attributes:
+        vectors_ND: of the texts, float32.
+    """
+
+    def __init__(self, texts: Sequence[str], vectors_ND: np.ndarray | Tensor, *, device: Any = "cpu") -> None:
+        """Keeps vectors.
+
+        Args:
+            texts: N, all different.
+            vectors_ND: one row a text.
+            device: where tensors are wanted.
+        """
+        super().__init__()
+        self.row_of = {text: row for row, text in enumerate(texts)}
+        self.vectors_ND = torch.as_tensor(vectors_ND, dtype=torch.float32).to(device)
+        assert len(self.row_of) == len(self.vectors_ND), "one vector for each text"
+
+    def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> np.ndarray | Tensor:
+        """Gives the vectors of texts as SentenceTransformer does.
+
+        Raises:
+            KeyError: the vector of a text is not known.
+        """
+        vectors_ND = self.vectors_ND[[self.row_of[text] for text in texts]]
+        return vectors_ND if convert_to_tensor else vectors_ND.cpu().numpy()

@@ -1,0 +1,84 @@
+"""What is evaluated: an embedder's name, its settings, and the training run that it comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from selfembed.ground.hashing import content_hash
+from selfembed.model.attention import probe_attention
+from selfembed.model.folder import RECORD
+
+# of a training run's record, what makes two runs differ in nothing but the seed
+_PLAN = ("model_fingerprint", "corpus_fingerprint", "recipe", "dtype", "device", "tagger")
+
+
+def training_run(embedder: str | Path | SentenceTransformer) -> dict[str, Any] | None:
+    """Which training run made a folder: the recipe, its seed, and the content hash of its plan apart from the seed.
+
+    None for what `selfembed.train` has not made.
+    """
+    if isinstance(embedder, SentenceTransformer):
+        return None
+    try:
+        record = json.loads((Path(embedder) / RECORD).read_text(encoding="utf-8"))
+        plan = {name: record[name] for name in _PLAN}
+        return {"recipe": str(record["recipe"]["name"]), "seed": record["seed"], "plan": content_hash(plan)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def embedder_settings(embedder: SentenceTransformer) -> dict[str, Any]:
+    """What an embedder does to a text before there is a vector.
+
+    ``input`` shows the tokenizer's own additions (prompt, special tokens) around ``{text}``.
+    """
+    length = embedder.max_seq_length  # infinite for static embeddings
+    pooling = next((module for module in embedder if isinstance(module, Pooling)), None)
+    config = getattr(embedder.transformers_model, "config", None)
+    return {
+        "input": _input(embedder.tokenizer),
+        "prompts": {key: value for key, value in (embedder.prompts or {}).items() if value},
+        "pooling": pooling.pooling_mode if pooling else None,
+        "attention": _attention(embedder),
+        "attention_implementation": getattr(config, "_attn_implementation", None),
+        "max_length": length if length is not None and math.isfinite(length) else None,
+        "normalized": any(type(module).__name__ == "Normalize" for module in embedder),
+        "similarity": str(embedder.similarity_fn_name) if embedder.similarity_fn_name else "cosine",
+        "dimensions": embedder.get_embedding_dimension(),
+        "dtype": str(embedder.dtype).removeprefix("torch."),
+        "device": str(embedder.device),
+    }
+
+
+def _attention(embedder: SentenceTransformer) -> str | None:
+    """From the configuration; where it says nothing, from the leak probe."""
+    config = getattr(embedder.transformers_model, "config", None)
+    stated = getattr(config, "is_causal", None)
+    if stated is not None:
+        return "causal" if stated else "bidirectional"
+    try:
+        return probe_attention(embedder.transformers_model).verdict
+    except Exception:  # a kind of model that the probe was not made for, such as static embeddings
+        return None
+
+
+def _input(tokenizer: Any) -> str | None:
+    marker = "text"
+    try:
+        whole = tokenizer.decode(tokenizer(marker)["input_ids"])
+    except Exception:  # not every tokenizer has transformers' interface
+        return None
+    before, found, after = whole.rpartition(marker)
+    return f"{before}{{text}}{after}" if found else whole
+
+
+def name_of(embedder: str | Path | SentenceTransformer) -> str:
+    if isinstance(embedder, SentenceTransformer):
+        return embedder.model_card_data.model_name or embedder.model_card_data.base_model or "embedder"
+    return Path(embedder).resolve().name if Path(embedder).is_dir() else str(embedder)

@@ -1,0 +1,106 @@
+"""Retrieval without labels: the title or first sentence of a text is to find the text's rest."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from datasets import Dataset
+from mteb.abstasks import AbsTask, AbsTaskRetrieval
+
+from selfembed.data.corpus import Corpus
+from selfembed.data.ledger import Ledger
+from selfembed.data.rows import column_names, read_rows
+from selfembed.data.words import count_words, first_sentence
+from selfembed.errors import InputError
+from selfembed.evaluation.own_task import own_task
+
+_SEED = 0
+_QUERY_WORDS, _REST_WORDS = 3, 10  # at least; shorter ones say too little. A title may be one word
+
+
+def self_retrieval_task(
+    corpus: Iterable[str | tuple[str, str]],
+    *,
+    name: str = "SelfRetrieval",
+    queries: int = 1_000,
+    documents: int = 10_000,
+) -> AbsTask:
+    """No labels: the title or first sentence of a text is to find the text's rest: nDCG@10.
+
+    It says whether an embedder tells the texts of this corpus apart, not what human judges would say; a trained
+    embedder may have seen the texts.
+
+    Args:
+        corpus: a `selfembed.data.corpus.Corpus` or any texts; a pair is a title and its text (`titled_texts`). Used
+            are those with a title, or a first sentence of at least 3 words, and 10 words after it; of texts with the
+            same title or beginning the first.
+        name: of the task.
+        queries: at most, drawn with a fixed seed.
+        documents: at most, drawn with a fixed seed; the queries' own are among them.
+
+    Raises:
+        InputError: fewer than 2 texts can be used.
+    """
+    pairs: dict[str, str] = {}
+    rests: set[str] = set()
+    total = 0
+    for text in corpus:
+        total += 1
+        first, rest = first_sentence(text) if isinstance(text, str) else _title_and_rest(*text)
+        least = _QUERY_WORDS if isinstance(text, str) else 1
+        long_enough = count_words(first) >= least and count_words(rest) >= _REST_WORDS
+        if long_enough and first not in pairs and rest not in rests:
+            pairs[first] = rest
+            rests.add(rest)
+    if len(pairs) < 2:
+        raise InputError(
+            f"self-retrieval: {len(pairs)} of {total:,} texts have a title, or a first sentence of {_QUERY_WORDS} "
+            f"words, and {_REST_WORDS} words after it; expected at least 2: give longer texts"
+        )
+    draw = random.Random(_SEED)
+    chosen = draw.sample(sorted(pairs), min(documents, len(pairs)))
+    asked = chosen[:queries]
+    split = {
+        "corpus": Dataset.from_dict({"id": [f"d{i}" for i in range(len(chosen))], "text": [pairs[q] for q in chosen]}),
+        "queries": Dataset.from_dict({"id": [f"q{i}" for i in range(len(asked))], "text": asked}),
+        "relevant_docs": {f"q{i}": {f"d{i}": 1} for i in range(len(asked))},
+        "top_ranked": None,
+    }
+    fingerprint = [chosen, [pairs[query] for query in chosen], len(asked)]
+    note = f"{len(asked):,} queries, {len(chosen):,} documents"
+    if len(pairs) < total:
+        note += f"; {total - len(pairs):,} of {total:,} texts are too short or begin as another does"
+    dataset = {"default": {"test": split}}
+    return own_task(AbsTaskRetrieval, name, "Retrieval", "ndcg_at_10", dataset, fingerprint, note=note)
+
+
+def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
+    """The texts of a corpus, for self-retrieval: with their titles where there are some.
+
+    Args:
+        sources: as `Corpus` takes them. A file of rows with the columns ``title`` and ``text``, or a folder of
+            nothing else, gives pairs of the two, each text whole; all else is cut into passages without titles.
+
+    Raises:
+        InputError: a file is damaged, or as `Corpus`.
+    """
+    untitled = []
+    for source in sources:
+        place = Path(source)
+        files = sorted(filter(Path.is_file, place.rglob("*"))) if place.is_dir() else [place]
+        if not files or not all({"title", "text"} <= set(column_names(file)) for file in files):
+            untitled.append(source)
+            continue
+        for file in files:
+            for row in read_rows(file, lambda columns: ("title", "text"), Ledger()):
+                title, text = ("" if row.get(name) is None else str(row[name]).strip() for name in ("title", "text"))
+                yield (title, text) if title else text
+    if untitled:
+        yield from Corpus(untitled)
+
+
+def _title_and_rest(title: str, text: str) -> tuple[str, str]:
+    """Without the title, where the text begins with it again: a text is to be found by meaning, not by its words."""
+    return title.strip(), text.strip().removeprefix(title.strip()).strip()
