@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
 
 from selfembed.calibration.affine_map import add_map, map_of, spectrum, without_map
 from selfembed.calibration.choice import Choice, choose_map
 from selfembed.calibration.self_retrieval import self_retrieval
 from selfembed.data.corpus import Corpus
 from selfembed.data.corpus_passages import last_passages
+from selfembed.encoding.encode import encode
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, write_json
 from selfembed.ground.progress import Progress, silent
@@ -23,28 +22,8 @@ from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
 
 RECORD = "calibration.json"
-_BATCH = 16  # texts per forward pass
 _PER_PAIR = 6  # passages looked at for each pair wanted
 _TEXT = "A text to compare vectors by."
-
-
-def encoder(embedder: SentenceTransformer, task: str, progress: Progress) -> Callable[[Sequence[str]], np.ndarray]:
-    """Texts to float32 embeddings, telling how far it is."""
-
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        found: list[np.ndarray] = [np.empty(0)] * len(texts)
-        for start in range(0, len(order), 4 * _BATCH):
-            rows = order[start : start + 4 * _BATCH]
-            part = embedder.encode(
-                [texts[i] for i in rows], batch_size=_BATCH, convert_to_tensor=True, show_progress_bar=False
-            )
-            for row, vector_D in zip(rows, part.float().cpu().numpy(), strict=True):
-                found[row] = vector_D
-            progress(task, min(start + 4 * _BATCH, len(order)), len(order))
-        return np.stack(found)
-
-    return encode
 
 
 def calibrate(
@@ -92,7 +71,8 @@ def calibrate(
         spectrum_DD = spectrum(backbone.head().weight)
         embedder = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype(device), device=device)
     search = self_retrieval(last_passages(texts, _PER_PAIR * pairs, seed=seed), pairs, seed=seed)
-    choice = choose_map(search, encoder(embedder, "calibrating", progress)(search.texts), spectrum_DD=spectrum_DD)
+    vectors_ND = encode(embedder, search.texts, progress=progress, task="calibrating")
+    choice = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
     mapped = embedder if choice.map.changes_nothing else add_map(embedder, choice.map)
     expected_D = np.asarray(embedder.encode(_TEXT, show_progress_bar=False), dtype=np.float32)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from selfembed.calibration.affine_map import spectrum
-from selfembed.calibration.calibrate import encoder
 from selfembed.calibration.choice import Choice, choose_map
 from selfembed.calibration.self_retrieval import self_retrieval
 from selfembed.data.corpus_passages import last_passages
+from selfembed.encoding.encode import encode
 from selfembed.ground.progress import Progress
 from selfembed.model.adapter import adapter_parameters
 from selfembed.model.backbone import Backbone
@@ -58,7 +58,7 @@ def judge(plan: Plan, embedder: SentenceTransformer, progress: Progress) -> Judg
     choices, length = {}, embedder.max_seq_length
     for name, one in (("raw", raw), ("trained", embedder)):
         one.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, _LENGTH)
-        vectors_ND = encoder(one, f"self-retrieval, {name}", progress)(search.texts)
+        vectors_ND = encode(one, search.texts, progress=progress, task=f"self-retrieval, {name}")
         choices[name] = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
     embedder.max_seq_length = length
     scores = {name: choice.scores[choice.map.name] for name, choice in choices.items()}
