@@ -229,3 +229,17 @@ def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=f"{name}.gguf: transformers cannot read this GGUF file"):
             load_backbone(tmp_path / f"{name}.gguf")
     assert not list((tmp_path / "cache").rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"r": 0}, "r 0: expected at least 1"),
+        ({"alpha": 0.5}, "alpha 0.5: expected at least 1"),
+        ({"dropout": 1.0}, "dropout 1.0: expected a number from 0 to below 1"),
+        ({"targets": "q_proj"}, "targets 'q_proj': expected a tuple"),
+    ],
+)
+def test_numbers_of_an_adapter_that_cannot_be(given, message):
+    with pytest.raises(InputError, match=message):
+        Lora(**given)

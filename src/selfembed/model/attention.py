@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from selfembed.errors import InputError
+from selfembed.ground.options import check_value
 
 Attention = Literal["causal", "bidirectional"]
 Verdict = Literal["causal", "bidirectional", "partial"]
@@ -65,8 +66,7 @@ def set_attention(model: PreTrainedModel, attention: Attention) -> None:
     Raises:
         InputError: if `attention` is neither "causal" nor "bidirectional".
     """
-    if attention not in get_args(Attention):
-        raise InputError(f"attention is {attention!r}; expected one of {', '.join(get_args(Attention))}")
+    check_value("attention", attention, Attention)
     is_causal = attention == "causal"
     for config in (model.config, model.config.get_text_config()):
         config.is_causal = is_causal
@@ -149,7 +149,7 @@ def require_attention(model: PreTrainedModel, attention: Attention) -> Attention
     wrong = [layout for layout, leaks in probe.cases.items() if leaks == (attention == "causal")]
     where = f"wrong in {', '.join(wrong)}" if wrong else "the last token reaches only part of the text"
     other = "bidirectional" if attention == "causal" else "causal"
-    advice = f"use --attention {other} or another backbone"
+    advice = f"use `attention={other!r}` or another backbone"
     if probe.verdict == "partial":
         advice = "use another backbone"
     if _eager_obeys(model, attention):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from peft import LoraConfig
@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, cache_dir
 from selfembed.ground.hashing import content_hash, files_hash
+from selfembed.ground.options import Range, check_options
 from selfembed.model.modes import mode_kept, turn_adapters_off
 
 EMBEDDED = "embedded"
@@ -203,7 +204,7 @@ def _convert_gguf(file: Path, name: str) -> Path:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with arriving_folder(folder) as staging:
+    with arriving_folder(folder, shared=True) as staging:
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
     return folder
@@ -279,12 +280,18 @@ class Lora:
         dropout: on the adapter's input, the only dropout in training.
         targets: names of linear layers; the default is the query and value projections, or the fused projection that
             holds them where a family has no separate ones.
+
+    Raises:
+        InputError: a value outside its range.
     """
 
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
+    r: Annotated[int, Range(least=1)] = 16
+    alpha: Annotated[int, Range(least=1)] = 32
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:

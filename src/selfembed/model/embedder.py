@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -16,9 +16,10 @@ from torch import nn
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, cache_dir
 from selfembed.ground.hashing import content_hash
+from selfembed.ground.options import check_options
 from selfembed.model.attention import Attention, probe_attention, require_attention
 from selfembed.model.backbone import Backbone
-from selfembed.model.memory_tokens import MemoryInit, put_in_memory, require_memory_init
+from selfembed.model.memory_tokens import MemoryInit, put_in_memory
 from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, prompt_ids
 
@@ -51,11 +52,7 @@ class EmbedderConfig:
     memory_init: MemoryInit = "mean"
 
     def __post_init__(self) -> None:
-        if self.pooling not in get_args(PoolingMode):
-            raise InputError(f"pooling {self.pooling!r}: expected 'last', 'mean' or 'memory'")
-        if self.attention not in ("causal", "bidirectional"):
-            raise InputError(f"attention {self.attention!r}: expected 'causal' or 'bidirectional'")
-        require_memory_init(self.memory_init)
+        check_options(self)
         if self.pooling == "memory" and self.memory_tokens < 1:
             raise InputError(
                 f"memory_tokens {self.memory_tokens}: pooling 'memory' needs at least 1, 8 in the paper; "
@@ -121,7 +118,7 @@ def build_embedder(
         require_attention(transformer.model, config.attention)
         raise InputError(
             f"model {backbone.name}: {backbone.config.model_type} is {config.attention} only while it is in memory; a "
-            f"saved folder of it comes back {as_saved}; use --attention causal or another backbone"
+            f"saved folder of it comes back {as_saved}; use `attention='causal'` or another backbone"
         )
     return embedder
 
@@ -175,7 +172,7 @@ def fitting_length(backbone: Backbone, config: EmbedderConfig, max_length: int) 
     prompt = len(embedder_prompt(backbone, config))
     length = min(max_length, positions)
     if length <= prompt:
-        raise InputError(f"max length {length}: the prompt alone takes {prompt} tokens; give a larger --max-length")
+        raise InputError(f"max_length {length}: the prompt alone takes {prompt} tokens; give a larger one")
     return length
 
 
@@ -193,7 +190,7 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)  # the backbone it links to was moved away
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with arriving_folder(folder) as staging:
+    with arriving_folder(folder, shared=True) as staging:
         for file in [*backbone.weight_files, *backbone.folder.glob("*.py")]:
             try:
                 (staging / file.name).symlink_to(file.resolve())

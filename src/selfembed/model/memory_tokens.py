@@ -9,13 +9,14 @@ Shapes: B batch, T tokens, L tokens of a continuation, K memory tokens, D hidden
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
+from selfembed.ground.options import check_value
 from selfembed.model.modes import decoder_of
 from selfembed.model.pooling import select_memory
 
@@ -95,12 +96,6 @@ class MemoryEmbedding(nn.Module):
         return f"{len(self.weight)}, {self.embedding_dim}, memory_tokens={len(self.memory)}, first_id={self.first_id}"
 
 
-def require_memory_init(init: str) -> None:
-    """Refuses an unknown rule, with an InputError."""
-    if init not in get_args(MemoryInit):
-        raise InputError(f"memory_init {init!r}: expected one of {', '.join(get_args(MemoryInit))}")
-
-
 def initial_memory(
     weight_VD: Tensor,
     memory_tokens: int,
@@ -127,7 +122,7 @@ def initial_memory(
     Raises:
         InputError: an unknown rule, ``"eos"`` without such a token, or more memory tokens than the prompt has.
     """
-    require_memory_init(init)
+    check_value("memory_init", init, MemoryInit)
     if init == "prompt":
         ids = tokenizer(MEMORY_PROMPT, add_special_tokens=False)["input_ids"]
         if len(ids) < memory_tokens:

@@ -130,7 +130,7 @@ def bake_prompt(
     """
     ids = prompt_ids(tokenizer, template, memory_tokens)
     if max_length < len(ids) + 1:
-        raise InputError(f"max length {max_length}: the prompt alone takes {len(ids)} tokens; expected more than that")
+        raise InputError(f"max_length {max_length}: the prompt alone takes {len(ids)} tokens; give a larger one")
     backend = Tokenizer.from_str(backend_tokenizer(tokenizer).to_str())
     backend.no_padding()
     backend.no_truncation()

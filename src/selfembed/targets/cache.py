@@ -13,7 +13,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
 from selfembed.data.corpus import Corpus
-from selfembed.ground.files import cache_dir, writing
+from selfembed.ground.files import cache_dir
 from selfembed.ground.hashing import content_hash, texts_hash
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone, LMHead
@@ -67,12 +67,14 @@ class TargetSource:
         tokenizer, vocab_size = self.backbone.tokenizer, self.backbone.vocab_size
         if isinstance(objective, DataDriven):
             statistics = self.statistics(objective, progress)
-            told = counting(progress, "data-driven targets", len(texts))
-            return data_driven.build_targets(texts, tokenizer, self.tagger, statistics, objective, vocab_size, told)
+            return data_driven.build_targets(
+                texts, tokenizer, self.tagger, statistics, objective, vocab_size, progress
+            )
         if isinstance(objective, ModelDerived):
             common = self.common_distribution(objective, progress)
             return model_derived.build_targets(self.embedder, self.head, texts, common, objective, progress)
-        return build_bag_of_tokens(texts, tokenizer, vocab_size, leading_space=objective.leading_space)
+        leading_space = objective.leading_space
+        return build_bag_of_tokens(texts, tokenizer, vocab_size, leading_space=leading_space, progress=progress)
 
     def statistics(self, objective: DataDriven, progress: Progress = silent) -> TokenStatistics:
         """Document frequencies over the corpus, or over a seeded sample of it."""
@@ -85,7 +87,7 @@ class TargetSource:
                 self.backbone.tokenizer,
                 objective,
                 self.backbone.vocab_size,
-                progress=counting(progress, "token statistics", len(texts)),
+                progress=lambda task, done, _: progress(task, done, len(texts)),
             )
 
         return self._stored("statistics", key, TokenStatistics, count)
@@ -101,9 +103,7 @@ class TargetSource:
         if file.exists():
             return form.load(file)
         value = compute()
-        with writing(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            value.save(file)
+        value.save(file)
         return value
 
 
@@ -111,18 +111,6 @@ def choose_texts(texts: Dataset, count: int, *, skip: int = 0, seed: int) -> Dat
     """The ``count`` texts after the first ``skip`` of a seeded shuffle; it starts over where the corpus ends."""
     order = np.random.default_rng(seed).permutation(len(texts))
     return texts.select(order[np.arange(skip, skip + min(count, len(texts))) % len(texts)])
-
-
-def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]:
-    """Turns reports of increments into reports of sums."""
-    done = 0
-
-    def add(increment: int) -> None:
-        nonlocal done
-        done += increment
-        progress(task, done, total)
-
-    return add
 
 
 def attention_of(embedder: SentenceTransformer) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import accumulate, chain, islice
 from pathlib import Path
@@ -27,6 +27,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from selfembed.errors import InputError
+from selfembed.ground.files import arriving_file
+from selfembed.ground.progress import Progress, silent
 from selfembed.targets.tagger import UNIVERSAL_TAGS, Span, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TargetForm = Literal["proportional", "softmax_support", "softmax_temperature", "literal"]
-Progress = Callable[[int], None]
-"""Called after each batch with the number of texts it held."""
-
 _BATCH = 1000
 
 
@@ -161,6 +160,11 @@ def batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
         yield batch
 
 
+def number_of(texts: Iterable[str]) -> int | None:
+    """How many texts there are, where that is known before they are read."""
+    return len(texts) if isinstance(texts, Sized) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenStatistics:
     """How often, and in how many texts, a corpus has each token: all of its size is a few numbers per token.
@@ -185,9 +189,9 @@ class TokenStatistics:
         tokenizer: PreTrainedTokenizerBase,
         options: DataDriven,
         vocab_size: int,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> TokenStatistics:
-        """Streams over the texts once.
+        """Streams over the texts once, and tells ``progress`` after each batch how many it has counted.
 
         Raises:
             InputError: If there is no text, or the tokenizer is slow or not the decoder's.
@@ -200,8 +204,7 @@ class TokenStatistics:
             documents += len(batch)
             count_V += np.bincount(ids_T, minlength=vocab_size)
             df_V += np.bincount(np.unique(row_T * vocab_size + group_V[ids_T]) % vocab_size, minlength=vocab_size)
-            if progress:
-                progress(len(batch))
+            progress("token statistics", documents, number_of(texts))
         if not documents:
             raise InputError("the corpus holds no text: token statistics need at least one")
         return cls(
@@ -230,14 +233,13 @@ class TokenStatistics:
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file; it appears under its name only when complete."""
-        partial = path.with_suffix(".partial")
         about = {
             "documents": str(self.documents),
             "variants": self.variants,
             "leading_space": str(int(self.leading_space)),
         }
-        save_file({"df": self.df_V, "count": self.count_V}, partial, metadata=about)
-        partial.replace(path)
+        with arriving_file(path) as staging:
+            save_file({"df": self.df_V, "count": self.count_V}, staging, metadata=about)
 
     @classmethod
     def load(cls, path: Path) -> TokenStatistics:
@@ -259,7 +261,7 @@ def build_targets(
     statistics: TokenStatistics,
     options: DataDriven,
     vocab_size: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TokenTargets:
     """Builds the targets of Eq. 13-17.
 
@@ -274,7 +276,7 @@ def build_targets(
         statistics: Collected with the same ``variants`` and ``leading_space``.
         options: What counts and how much.
         vocab_size: V, the number of rows of the decoder layer.
-        progress: Told after each batch how many texts it held.
+        progress: Told after each batch how many texts are done.
 
     Raises:
         InputError: If the tagger is missing, the statistics were collected otherwise, or the tokenizer is slow or not
@@ -294,7 +296,7 @@ def build_targets(
     idf_V = statistics.idf_V
     idf_V[bare.special] = 0.0  # unknown tokens, or a text that spells out a special one
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
-    supports, ids, weights, rests = [np.zeros(1, np.int64)], [], [], []
+    supports, ids, weights, rests, done = [np.zeros(1, np.int64)], [], [], [], 0
     for batch in batches(texts):
         if options.pos is None:
             ids_T, row_T = bare.ids(batch)
@@ -314,8 +316,8 @@ def build_targets(
         ids.append(ids_U[weighs].astype(np.int32))
         weights.append(weight_U[weighs])
         rests.append(rest_B)
-        if progress:
-            progress(len(batch))
+        done += len(batch)
+        progress("data-driven targets", done, number_of(texts))
     return TokenTargets(
         offsets_N1=np.cumsum(np.concatenate(supports), dtype=np.int64),
         ids_S=np.concatenate([np.zeros(0, np.int32), *ids]),
