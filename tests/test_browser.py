@@ -16,7 +16,7 @@ from selfembed import Corpus
 from selfembed.evaluation.compare import compare_scores
 from selfembed.evaluation.items import SPEARMAN, ranked_items
 from selfembed.evaluation.scores import Scores, TaskScore
-from selfembed.explanation.report import build_report
+from selfembed.explanation.report.build import build_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

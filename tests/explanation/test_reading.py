@@ -20,7 +20,14 @@ def explained(tiny_backbone_dir):
     raw, backbone, _ = plain_embedder(tiny_backbone_dir)
     trained, _, _ = plain_embedder(tiny_backbone_dir)
     add_random_adapter(trained)
-    return Explained(trained.eval(), raw, backbone.head(), backbone.tokenizer)
+    return Explained(
+        embedder=trained.eval(),
+        raw=raw,
+        head=backbone.head(),
+        tokenizer=backbone.tokenizer,
+        backbone=backbone,
+        record=None,
+    )
 
 
 def test_measured_as_by_the_explanations_themselves(explained):

@@ -22,8 +22,9 @@ from sentence_transformers import SentenceTransformer
 from selfembed.errors import InputError
 from selfembed.evaluation.bootstrap import LEVEL, percentile_interval, resampled_scores, seed_of
 from selfembed.evaluation.comparison import Cell, Column, Comparison, Difference, Row
-from selfembed.evaluation.scores import Average, Scores, TaskScore, evaluate, require_embedder, training_run
+from selfembed.evaluation.scores import Average, Scores, TaskScore, evaluate, training_run
 from selfembed.ground.progress import Progress, silent
+from selfembed.model.embedder import require_embedder
 
 _SETTINGS = (
     "input",

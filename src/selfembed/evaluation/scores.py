@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import logging
 import math
 import tempfile
@@ -30,8 +29,8 @@ from selfembed.ground.files import writing
 from selfembed.ground.hashing import content_hash
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.attention import probe_attention
-from selfembed.model.embedder import load_embedder as stock_or_ours
-from selfembed.training.export import RECORD
+from selfembed.model.embedder import load_embedder
+from selfembed.model.folder import RunRecord
 
 _PACKAGES = ("mteb", "scikit-learn", "scipy")  # that scores depend on, beyond those of every record
 # of a training run's record, what makes two runs differ in nothing but the seed
@@ -355,45 +354,15 @@ def training_run(embedder: str | Path | SentenceTransformer) -> dict[str, Any] |
     """Which training run made a folder: the recipe, its seed, and the content hash of its plan apart from the seed.
 
     None for what `selfembed.train` has not made.
-    """
-    if isinstance(embedder, SentenceTransformer):
-        return None
-    try:
-        record = json.loads((Path(embedder) / RECORD).read_text(encoding="utf-8"))
-        plan = {name: record[name] for name in _PLAN}
-        return {"recipe": str(record["recipe"]["name"]), "seed": record["seed"], "plan": content_hash(plan)}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def load_embedder(embedder: str | Path, *, device: str | None = None) -> SentenceTransformer:
-    """A folder or hub id as a SentenceTransformer.
 
     Raises:
-        InputError: there is no embedder.
+        InputError: the record in the folder is damaged.
     """
-    require_embedder(embedder)
-    try:
-        return stock_or_ours(embedder, device=device)
-    except Exception as error:  # the hub's, a damaged file's and a missing device's errors have no common class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        what = "cannot be loaded" if Path(embedder).is_dir() else "no such folder, and the hub did not give it"
-        wanted = "a folder or hub id of sentence-transformers" + (f", and a device {device!r}" if device else "")
-        raise InputError(f"embedder {embedder}: {what} ({reason}); expected {wanted}") from error
-
-
-def require_embedder(embedder: str | Path) -> None:
-    """Refuses a folder that is no embedder, without loading anything.
-
-    Raises:
-        InputError: it has no ``modules.json``.
-    """
-    folder = Path(embedder)
-    if folder.is_dir() and not (folder / "modules.json").is_file():
-        raise InputError(
-            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
-            "sentence-transformers has saved"
-        )
+    record = None if isinstance(embedder, SentenceTransformer) else RunRecord.of_folder(embedder)
+    if record is None:
+        return None
+    plan = {name: getattr(record, name) for name in _PLAN}
+    return {"recipe": record.recipe["name"], "seed": record.seed, "plan": content_hash(plan)}
 
 
 def embedder_settings(embedder: SentenceTransformer) -> dict[str, Any]:

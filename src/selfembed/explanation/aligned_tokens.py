@@ -5,7 +5,6 @@ Shapes: B texts, C texts of a chunk, D hidden, V vocabulary.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
 from selfembed.explanation.checks import require_decodable, require_texts
-from selfembed.model.backbone import load_backbone
-from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
+from selfembed.model.backbone import Backbone, LMHead, load_backbone
+from selfembed.model.embedder import build_embedder, load_embedder, require_embedder
+from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.modes import turn_adapters_off
-from selfembed.training.export import RECORD
 
 # Texts whose logits over the whole vocabulary are held at a time: 32 MB at a vocabulary of 128,000.
 _CHUNK = 64
@@ -102,19 +101,41 @@ def decode_vectors(
     return result
 
 
+def aligned_table(raw: Sequence[AlignedToken], trained: Sequence[AlignedToken]) -> list[str]:
+    """Lines of two columns, the aligned tokens of one text before and after training."""
+    lines = [f"  {'raw backbone':<32}embedder"]
+    for left, right in zip(raw, trained, strict=True):
+        cells = [
+            f"{token.probability:6.1%} {'*' if token.in_text else ' '} {token.token!r}" for token in (left, right)
+        ]
+        lines.append(f"  {cells[0]:<32}{cells[1]:<32}".rstrip())
+    return lines
+
+
 def bare(token: str) -> str:
     """A token without leading space, in lower case; white space as it is."""
     return token.strip().casefold() or token
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explained:
-    """A finished embedder, the raw backbone read the same way, and the decoder layer they share."""
+    """A finished embedder, the raw backbone read the same way, and the decoder layer they share.
+
+    Args:
+        embedder: the finished one.
+        raw: the backbone before any training.
+        head: the decoder layer.
+        tokenizer: the backbone's, without the prompt.
+        backbone: that both were made from.
+        record: of the run; None where selfembed did not make the folder.
+    """
 
     embedder: SentenceTransformer
     raw: SentenceTransformer
-    head: nn.Module
+    head: LMHead
     tokenizer: PreTrainedTokenizerBase
+    backbone: Backbone
+    record: RunRecord | None
 
 
 def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Explained:
@@ -128,27 +149,32 @@ def load_explained(folder: str | Path, *, model: str | Path | None = None) -> Ex
         InputError: no such embedder, or its backbone is not known, gone, or another.
     """
     folder = Path(folder)
-    record_file = folder / RECORD
-    if not record_file.is_file():
+    record = RunRecord.of_folder(folder)
+    if record is None:
         return _load_unrecorded(folder, model)
-    record = json.loads(record_file.read_text())
-    backbone = load_backbone(model if model is not None else record["model"])
-    if backbone.fingerprint != record["model_fingerprint"]:
+    backbone = load_backbone(model if model is not None else record.model)
+    if backbone.fingerprint != record.model_fingerprint:
         raise InputError(
             f"model {backbone.name}: not the backbone {folder} was made from (its content differs); "
-            "give that one with --model"
+            "name that one (`model`)"
         )
-    config = EmbedderConfig(**record["recipe"]["embedder"])
-    embedder = _load(folder)
+    embedder = load_embedder(folder)
     raw = build_embedder(
         backbone,
-        config,
-        max_length=record["recipe"]["embed_length"],
+        record.config,
+        max_length=record.recipe["embed_length"],
         device=str(embedder.device),
-        seed=record["seed"],  # memory vectors as they were before training
+        seed=record.seed,  # memory vectors as they were before training
     )
     head = backbone.head()  # not the folder's own: a tied one has rows for memory tokens too
-    return Explained(embedder, raw, head.to(embedder.device), backbone.tokenizer)
+    return Explained(
+        embedder=embedder,
+        raw=raw,
+        head=head.to(embedder.device),
+        tokenizer=backbone.tokenizer,
+        backbone=backbone,
+        record=record,
+    )
 
 
 def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
@@ -157,17 +183,15 @@ def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
     Rows of tokens that were added to the vocabulary stay the folder's, adapters are off. A normalisation at the end is
     left out on both sides: the decoder layer knows no normalised vectors.
     """
-    if not (folder / "modules.json").is_file():
-        raise InputError(
-            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
-            "sentence-transformers has made"
-        )
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one that selfembed train has made")
+    require_embedder(folder)
     if model is None:
         if (folder / "config.json").is_file():
-            load_backbone(folder)  # an encoder has no decoder layer; no --model would help
-        raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it with --model")
+            load_backbone(folder)  # an encoder has no decoder layer; no other model would help
+        raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it (`model`)")
     backbone = load_backbone(model)
-    embedder, raw = _load(folder), _load(folder)
+    embedder, raw = load_embedder(folder), load_embedder(folder)
     for side in (embedder, raw):
         for place in [i for i, module in enumerate(side) if isinstance(module, Normalize)]:
             del side[place]
@@ -186,12 +210,11 @@ def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
         )
     for name, weight in weights.items():
         places[name][: len(weight)] = weight
-    return Explained(embedder, raw, backbone.head().to(embedder.device), backbone.tokenizer)
-
-
-def _load(folder: Path) -> SentenceTransformer:
-    try:
-        return load_embedder(folder)
-    except Exception as error:  # whatever the libraries say of a folder that is torn or lacks what it points to
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder}: cannot be loaded ({type(error).__name__}: {reason}); save it again") from error
+    return Explained(
+        embedder=embedder,
+        raw=raw,
+        head=backbone.head().to(embedder.device),
+        tokenizer=backbone.tokenizer,
+        backbone=backbone,
+        record=None,
+    )

@@ -140,19 +140,50 @@ def first_memory_id(backbone: Backbone, config: EmbedderConfig) -> int:
     return embedder_prompt(backbone, config).after[-config.memory_tokens]
 
 
-def load_embedder(folder: str | Path, *, device: str | None = None) -> SentenceTransformer:
-    """A finished embedder from its folder, without the permission that memory pooling needs elsewhere.
+def load_embedder(embedder: str | Path, *, device: str | None = None) -> SentenceTransformer:
+    """Loads a finished embedder, without the permission that memory pooling needs elsewhere.
 
     A folder with several memory tokens names a pooling class outside sentence-transformers, which therefore wants
     ``trust_remote_code=True``. Here the class is the one of this package; no code out of the folder runs. Any other
     folder is left to sentence-transformers.
+
+    Args:
+        embedder: folder that selfembed or sentence-transformers has saved, or a hub id.
+        device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
+
+    Raises:
+        InputError: there is no embedder, or it is damaged, or there is no such device.
     """
-    folder = Path(folder)
+    require_embedder(embedder)
+    try:
+        return _load_embedder(Path(embedder), str(embedder), device)
+    except Exception as error:  # the hub's, a damaged file's and a missing device's errors have no common class
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        what = "cannot be loaded" if Path(embedder).is_dir() else "no such folder, and the hub did not give it"
+        wanted = "a folder or hub id of sentence-transformers" + (f", and a device {device!r}" if device else "")
+        raise InputError(f"embedder {embedder}: {what} ({reason}); expected {wanted}") from error
+
+
+def require_embedder(embedder: str | Path) -> None:
+    """Refuses a folder that is no embedder, without loading anything.
+
+    Raises:
+        InputError: it has no ``modules.json``.
+    """
+    folder = Path(embedder)
+    if folder.is_dir() and not (folder / "modules.json").is_file():
+        raise InputError(
+            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
+            "sentence-transformers has saved"
+        )
+
+
+def _load_embedder(folder: Path, name: str, device: str | None) -> SentenceTransformer:
     listed = folder / "modules.json"
     modules = json.loads(listed.read_text()) if listed.is_file() else []
     paths = [module["path"] for module in modules if module["type"] == TYPE]
     if not paths:
-        return SentenceTransformer(str(folder), device=device)
+        return SentenceTransformer(name, device=device)
     settings = json.loads((folder / "config_sentence_transformers.json").read_text())
     return SentenceTransformer(
         modules=[Transformer.load(str(folder)), MemoryPooling.load(str(folder), subfolder=paths[0])],

@@ -44,6 +44,7 @@ from selfembed.model.attention import require_attention
 from selfembed.model.backbone import EMBEDDED, Backbone, LMHead, Lora, lora_config
 from selfembed.model.dropout import draw_dropout_quickly
 from selfembed.model.embedder import build_embedder, fitting_length
+from selfembed.model.folder import RunRecord, StageRecord
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.model.modes import checkpointing_kwargs
 from selfembed.model.prompt import NO_PROMPT
@@ -167,10 +168,14 @@ def run_plan(
             texts_used += stage.texts
         require_sound(embedder, plan)
         progress("saving", 0, 1)
-        record = {**plan.to_dict(), "stages": stages, "environment": environment()}
-        record["peak_memory_gib"] = round(peak_memory_gib(), 2)
-        if plan.device.startswith("cuda"):
-            record["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        on_gpu = plan.device.startswith("cuda")
+        record = RunRecord(
+            **plan.to_dict(),
+            stages=[StageRecord.from_dict(stage) for stage in stages],
+            environment=environment(),
+            peak_memory_gib=round(peak_memory_gib(), 2),
+            peak_gpu_memory_gib=round(torch.cuda.max_memory_allocated() / 2**30, 2) if on_gpu else None,
+        )
         finished = export_embedder(embedder, plan.backbone, plan.recipe, record, out, weights=weights)
         progress("saving", 1, 1)
     shutil.rmtree(work, ignore_errors=True)
