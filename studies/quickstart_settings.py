@@ -24,9 +24,9 @@ from selfembed.data.python_docs import docstring_pairs, python_docs, split_pairs
 from selfembed.errors import InputError
 from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
+from selfembed.ground.quiet import quiet_libraries
 from selfembed.model.attention import require_attention
 from selfembed.model.embedder import build_embedder
-from selfembed.terminal.main import quiet_libraries
 from selfembed.training.plan import make_plan
 from selfembed.training.run import add_trainable_adapter, load_adapter, run_stage
 

@@ -76,7 +76,7 @@ def test_sample():
     assert sorted(sample_texts(Corpus(iter(["a text", "b text", "a text"])), 3)) == ["a text", "b text"]
     assert sample_texts(Corpus(iter(SENTENCES)), 5) == sample_texts(Corpus(iter(SENTENCES)), 5)
     for texts, number, message in (
-        (SENTENCES, 1, "sample of 1"),
+        (SENTENCES, 1, "sample 1: expected at least 2"),
         (["one", "one"], 9, "1 text to look at; .* at least 2"),
     ):
         with pytest.raises(InputError, match=message):

@@ -60,7 +60,7 @@ def test_encoder_as_model(texts, tmp_path, capsys):
         (["--steps", "0"], "steps 0"),
         (["--stages", "third"], "stage 'third'"),
         (["--prompt", "no slot"], "exactly once"),
-        (["--passage-words", "0"], "passage_words"),
+        (["--passage-words", "0"], "--passage-words"),
         (["--encoding", "klingon"], "encoding"),
         (["--tagger", "no_such_pipeline"], "no_such_pipeline"),
         (["--model", "/none/such"], "model /none/such"),
@@ -116,7 +116,7 @@ def test_output_missing_or_taken(texts, tiny_backbone_dir, tmp_path, capsys):
 def test_explain_refuses_what_it_did_not_make(tiny_backbone_dir, tmp_path, capsys):
     assert "has no modules.json" in refused(["explain", str(tiny_backbone_dir), "text"], capsys)
     assert "-k 0" in refused(["explain", str(tiny_backbone_dir), "text", "-k", "0"], capsys)
-    assert "text: empty" in refused(["explain", str(tiny_backbone_dir), " "], capsys)
+    assert "text 1: empty" in refused(["explain", str(tiny_backbone_dir), " "], capsys)
 
 
 def test_out_of_memory_is_one_line_and_other_errors_are_not_hidden(tiny_backbone_dir, capsys, monkeypatch):
@@ -129,7 +129,7 @@ def test_out_of_memory_is_one_line_and_other_errors_are_not_hidden(tiny_backbone
         monkeypatch.setattr(selfembed.doctor, "examine", examine)
 
     fail("CUDA out of memory. Tried\nto allocate")
-    assert "micro_batch_size=8" in refused(["doctor", "--model", str(tiny_backbone_dir)], capsys)
+    assert "try a smaller model" in refused(["doctor", "--model", str(tiny_backbone_dir)], capsys)
     fail("a defect")
     with pytest.raises(RuntimeError, match="a defect"):
         main(["doctor", "--model", str(tiny_backbone_dir)])
@@ -201,7 +201,7 @@ COMPRESS += ["--max-length", "40", "--dtype", "float32", "--no-report"]
         (
             [{**ROW, "positive": text} for text in SENTENCES],
             [],
-            "batch_size 4: the pairs have 60 rows, and no text may",
+            "--batch-size 4: the pairs have 60 rows, and no text may",
         ),
         (None, ["--recipe", "bag-of-tokens", "--set", "memory_tokens=0"], "pairs: recipe bag-of-tokens has no super"),
         (None, ["--recipe", "llm2comp-unsup"], "pairs: recipe llm2comp-unsup has no supervised stage"),

@@ -93,7 +93,7 @@ def sample_texts(corpus: Corpus, number: int) -> list[str]:
         InputError: fewer than two texts asked for, or found.
     """
     if number < 2:
-        raise InputError(f"sample of {number}: expected at least 2 texts")
+        raise InputError(f"sample {number}: expected at least 2 texts")
     texts = list(dict.fromkeys(choose_texts(corpus.texts(), number, seed=0)["text"]))
     if len(texts) < 2:
         raise InputError(f"corpus {corpus.name}: {len(texts)} text to look at; expected at least 2 different ones")

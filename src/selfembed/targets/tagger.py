@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfembed.errors import InputError
+from selfembed.ground.extras import require_extra
 
 Span = tuple[int, int, str]
 
@@ -60,6 +61,7 @@ class SpacyTagger:
     """A spaCy pipeline, reduced to the components that ``token.pos_`` needs."""
 
     def __init__(self, pipeline: str | Path) -> None:
+        require_extra("spacy")
         try:
             import spacy
 
@@ -148,12 +150,9 @@ class HantaTagger:
     """
 
     def __init__(self) -> None:
-        try:
-            from HanTa.HanoverTagger import HanoverTagger
-        except ImportError as error:
-            raise InputError(
-                "tagger 'hanta' needs the package HanTa: pip install HanTa, or name a spaCy pipeline"
-            ) from error
+        require_extra("tagger")
+        from HanTa.HanoverTagger import HanoverTagger
+
         self.name = f"hanta:en-{version('HanTa')}+words-{_WORD_RULES}"
         self._model = HanoverTagger("morphmodel_en.pgz")
         self._universal = {
