@@ -59,6 +59,7 @@ class Encoded(nn.Module):
     def memory(self, texts: Sequence[str]) -> MemoryRead:
         """Memory states and vectors of texts it has read."""
         rows = self._rows(texts)
+        assert self.states_NKD is not None
         return MemoryRead(self.states_NKD[rows], self.vectors_ND[rows])
 
     def _rows(self, texts: Sequence[str]) -> list[int]:
@@ -121,7 +122,7 @@ def read_texts(explained: Explained, texts: Sequence[str], *, k: int = 10, progr
     raw = Encoded(explained.raw, needed, progress, "raw vectors")
     trained = Encoded(explained.embedder, needed, progress, "trained vectors")
     tokens = [aligned_tokens(side, explained.head, explained.tokenizer, texts, k=k) for side in (raw, trained)]
-    pairs = [None, None]
+    pairs: list[Any] = [None, None]
     if len(cut) >= 2:
         pairs = [tuple(side.encode(half) for half in zip(*cut, strict=True)) for side in (raw, trained)]
     return Reading(

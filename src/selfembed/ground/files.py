@@ -137,10 +137,10 @@ _TORCH_ERRORS = ("PytorchStreamWriter failed writing", "inline_container.cc", "u
 def unwritten(error: BaseException | None) -> str | None:
     """Why something could not be written, where that is what an error or its cause says; else None."""
     while error is not None:
-        number = getattr(error, "errno", None)
+        number: int | None = getattr(error, "errno", None)
         if found := _RUST_ERROR.search(str(error)):
             number = int(found[1])
-        if number in _UNWRITTEN:
+        if number is not None and number in _UNWRITTEN:
             return os.strerror(number)
         if isinstance(error, RuntimeError) and any(part in str(error) for part in _TORCH_ERRORS):
             return "the disk is full or the file too large"

@@ -76,8 +76,10 @@ def check_options(options: Any) -> None:
     Raises:
         InputError: a value of another kind, outside its range or not among its choices.
     """
+    kind: Any = type(options)
+    hints = _hints(kind)
     for field in dataclasses.fields(options):
-        check_value(field.name, getattr(options, field.name), _hints(type(options))[field.name])
+        check_value(field.name, getattr(options, field.name), hints[field.name])
 
 
 def check_value(name: str, value: Any, kind: Any) -> None:
@@ -221,7 +223,7 @@ def _taken_apart(kind: Any) -> tuple[Any, Range | None, bool]:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
 
 

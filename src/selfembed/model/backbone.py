@@ -110,6 +110,9 @@ class LMHead(nn.Module):
         soft_cap: c in ``c tanh(logits / c)``; None for none.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, weights: dict[str, torch.Tensor], *, scale: float = 1.0, soft_cap: float | None = None) -> None:
         super().__init__()
         self.scale, self.soft_cap = scale, soft_cap

@@ -12,6 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from torch import nn
+from transformers import PretrainedConfig
 
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, cache_dir
@@ -128,7 +129,8 @@ def pooling_module(transformer: Transformer, backbone: Backbone, config: Embedde
     width = transformer.get_embedding_dimension()
     if config.memory_tokens > 1:
         return MemoryPooling(width, first_memory_id(backbone, config), config.memory_tokens)
-    return Pooling(width, pooling_mode=_STOCK_POOLING[config.pooling])
+    pooling: nn.Module = Pooling(width, pooling_mode=_STOCK_POOLING[config.pooling])
+    return pooling
 
 
 def embedder_prompt(backbone: Backbone, config: EmbedderConfig) -> PromptIds:
@@ -237,7 +239,7 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
     return folder
 
 
-def embedding_config(backbone: Backbone, config: EmbedderConfig):
+def embedding_config(backbone: Backbone, config: EmbedderConfig) -> PretrainedConfig:
     """The backbone's configuration with the attention mode written into it; the backbone's own is left alone."""
     settings = type(backbone.config).from_dict(backbone.config.to_dict())
     settings.is_causal = config.attention == "causal"

@@ -48,6 +48,8 @@ class MemoryEmbedding(nn.Module):
         InputError: the original does more than look up and scale.
     """
 
+    scale: Tensor  # a buffer
+
     def __init__(self, vocabulary: nn.Embedding, rows_KD: Tensor, first_id: int) -> None:
         super().__init__()
         self.weight = vocabulary.weight.requires_grad_(False)
@@ -124,6 +126,7 @@ def initial_memory(
     """
     check_value("memory_init", init, MemoryInit)
     if init == "prompt":
+        assert tokenizer is not None
         ids = tokenizer(MEMORY_PROMPT, add_special_tokens=False)["input_ids"]
         if len(ids) < memory_tokens:
             raise InputError(
@@ -138,6 +141,7 @@ def initial_memory(
         return mean_D + noise_KD
     if init == "mean":
         return mean_D + NOISE * noise_KD
+    assert tokenizer is not None
     if tokenizer.eos_token_id is None:
         raise InputError("memory_init 'eos': the tokenizer has no end-of-sequence token; use 'mean' or 'normal'")
     return weight_VD[tokenizer.eos_token_id].detach().float().cpu() + NOISE * noise_KD

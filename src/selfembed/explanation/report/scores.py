@@ -32,8 +32,9 @@ def scores_section(files: Sequence[Path], embedder: SentenceTransformer) -> Mark
         return joined([*parts, compare_scores(found).body()])
     (scores,) = found
     ran = sorted((s for s in scores.scores if s.score is not None), key=lambda s: (s.category, s.name))
-    if ran:
-        picture = plots.score_bars([(score.name, score.score) for score in ran], name="scores")
+    bars = [(s.name, s.score) for s in ran if s.score is not None]
+    if bars:
+        picture = plots.score_bars(bars, name="scores")
         parts.append(figure(picture, scores.embedder))
     rows = [(s.name, s.category, s.metric, f"{s.score:.2f}", s.data) for s in ran]
     if scores.average is not None:
