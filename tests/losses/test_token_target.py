@@ -101,5 +101,5 @@ def test_chunks_change_no_loss(tiny_backbone_dir, monkeypatch):
     whole = [stored(features, labels), online[0](features)]
     monkeypatch.setattr(divergence, "_CHUNK_BYTES", 2 * 4 * VOCAB_SIZE)
     assert len(divergence.chunks(torch.zeros(5, raw.get_embedding_dimension()), backbone.head())) == 3
-    torch.testing.assert_close([stored(features, labels), online[1](features)], whole, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close([stored(features, labels), online[1](features)], whole, atol=1e-6, rtol=2e-5)
     torch.testing.assert_close(online[1].common.log_V, online[0].common.log_V, atol=1e-6, rtol=1e-6)

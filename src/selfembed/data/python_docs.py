@@ -74,6 +74,14 @@ def python_docs(*, held_out: Collection[str] = ()) -> Iterator[str]:
             yield paragraph
 
 
+def documents() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The help topics and docstrings that the corpus is cut from: their names, and all their paragraphs in order."""
+    for name, paragraphs in _topics().items():
+        yield name, tuple(paragraphs)
+    for doc in _docstrings():
+        yield doc.name, doc.paragraphs
+
+
 def docstring_pairs() -> list[DocstringPair]:
     """Summaries and bodies of the standard library's docstrings, in a fixed order.
 
