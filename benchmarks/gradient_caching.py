@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from selfembed.ground.environment import environment, peak_memory_gib
-from selfembed.losses.contrastive import TwoViews, set_attention_dropout, two_views_loss
+from selfembed.losses.contrastive import TwoViewsLoss, set_attention_dropout
+from selfembed.objectives.two_views import TwoViews
 
 LIMIT = 1.2
 VOCABULARY = 1_000
@@ -87,11 +88,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     model = nn.Sequential(Embedder(LlamaModel(config))).to(device).train()
     set_attention_dropout(model, TwoViews().attention_dropout)
     ids_BT = torch.randint(VOCABULARY, (batch, arguments.tokens), device=device)
-    views = [{"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)} for _ in range(2)]
+    text = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
     if form == "plain":
-        loss = MultipleNegativesRankingLoss(model, scale=1 / TwoViews().temperature)
+        views, loss = [text, dict(text)], MultipleNegativesRankingLoss(model, scale=1 / TwoViews().temperature)
     else:
-        loss = two_views_loss(model, TwoViews(), mini_batch_size=arguments.micro_batch)
+        views, loss = [text], TwoViewsLoss(model, mini_batch_size=arguments.micro_batch)
     before = held_gib(device)
     processor = time.process_time()
     loss(views, None).backward()

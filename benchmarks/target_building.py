@@ -57,7 +57,8 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, float | str]:
     from selfembed.data.corpus import Corpus
     from selfembed.ground.environment import peak_memory_gib
     from selfembed.model.backbone import load_backbone
-    from selfembed.targets.data_driven import DataDriven, TokenStatistics, build_targets
+    from selfembed.objectives.data_driven import DataDriven
+    from selfembed.targets.data_driven import TokenStatistics, build_targets
     from selfembed.targets.tagger import Tagger, load_tagger
 
     backbone, options = load_backbone(arguments.model), DataDriven()

@@ -20,11 +20,12 @@ from torch import nn
 
 from selfembed.ground.environment import environment
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
+from selfembed.model.adapter import adapter_parameters, add_trainable_adapter
 from selfembed.model.backbone import EMBEDDED, Lora, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder
-from selfembed.targets.model_derived import ModelDerived
+from selfembed.objectives.model_derived import ModelDerived
 from selfembed.targets.token_targets import TokenTargets
-from selfembed.training.run import adapter_parameters, add_trainable_adapter, train_fast_on_cpu
+from selfembed.training.stage import train_fast_on_cpu
 
 LIMITS = {"stage I": 2.5, "stage II": 3.5}
 TARGET_TOKENS = 40  # of a data-driven target, about what a passage of 100 words has

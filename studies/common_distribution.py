@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
 from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder
-from selfembed.targets.cache import choose_texts
-from selfembed.targets.model_derived import CommonDistribution, ModelDerived, raw_log_probabilities
+from selfembed.objectives.model_derived import ModelDerived
+from selfembed.targets.model_derived import CommonDistribution, raw_log_probabilities
 
 OPTIONS = {
     "div, tau 1e-4": ModelDerived(),

@@ -77,7 +77,8 @@ class Tasks:
             rows = self.rows["MSRP/test"]
             return average_precision(cosines(vectors, rows["sentence1"], rows["sentence2"]), rows["labels"])
         if name in ("Banking77", "MassiveIntent"):
-            return classification(vectors, *(self.rows[f"{name}Classification/{split}"] for split in ("train", "test")))
+            splits = (self.rows[f"{name}Classification/{split}"] for split in ("train", "test"))
+            return classification(vectors, *splits)
         if name == "TwentyNewsgroups":
             rows = self.rows["TwentyNewsgroupsClustering/test"]
             return clustering(vectors, list(zip(rows["sentences"], rows["labels"], strict=True)))

@@ -1,4 +1,4 @@
-"""The domains that embedders are held against other searches on: texts to train on, and queries with the texts they seek.
+"""The domains that embedders are held against other searches on: texts to train on, and queries for other texts.
 
 What is sought is never trained on: docstrings of other modules, other abstracts, other articles, other entries.
 """
@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from selfembed.data import python_docs as docs
-from selfembed.data.pair_sources import Passage, sentences
+from selfembed.data.pair_sources import sentences
+from selfembed.data.passages import PassageRow
 from selfembed.errors import InputError
 
 HELD_OUT = 1_000  # queries, where a domain has enough
@@ -33,28 +34,33 @@ class Domain:
         queries: Each seeks one document.
         documents: What is searched.
         relevant: The index of each query's document.
-        itself: The index of the document that is the query itself and is left out of its ranking, by the query's index.
+        itself: The index of the document that is the query itself, by the query's index; its ranking leaves it out.
     """
 
     name: str
     question: str
-    passages: Sequence[Passage]
+    passages: Sequence[PassageRow]
     queries: Sequence[str]
     documents: Sequence[str]
     relevant: Sequence[int]
     itself: Mapping[int, int] = field(default_factory=dict)
 
 
+def passage(text: str, document: int, title: str | None = None) -> PassageRow:
+    """A passage of a document."""
+    return PassageRow(text=text, words=0, title=title or "", title_from="column" if title else "", document=document)
+
+
 def python_docs(split: int = 0, held_out: int = 300) -> Domain:
     """The quickstart's search: the body of a docstring by its summary. Splits hold out other modules."""
     _, held = docs.split_pairs(docs.docstring_pairs(), held_out, split)
     kept = set(docs.python_docs(held_out=[pair.qualified_name for pair in held]))
-    passages: list[Passage] = []
+    passages: list[PassageRow] = []
     for number, (title, paragraphs) in enumerate(docs.documents()):
         for paragraph in paragraphs:
             if paragraph in kept:
                 kept.remove(paragraph)
-                passages.append(Passage(paragraph, number, title))
+                passages.append(passage(paragraph, number, title))
     return Domain(
         name=f"python-docs-{split}" if split else "python-docs",
         question="docstring summary -> body",
@@ -74,14 +80,14 @@ def biorxiv(data: Path) -> Domain:
     names = sorted(abstracts)
     random.Random(0).shuffle(names)
     held: list[tuple[str, str]] = []
-    kept: list[Passage] = []
+    kept: list[PassageRow] = []
     for number, name in enumerate(names):
         first, *others = sentences(abstracts[name][0])
         rest = " ".join(others)
         if len(held) < HELD_OUT and len(first.split()) >= 4 and len(rest.split()) >= 15:
             held.append((first, rest))
         else:
-            kept += [Passage(text, number) for text in abstracts[name]]
+            kept += [passage(text, number) for text in abstracts[name]]
     return Domain(
         name="biorxiv",
         question="first sentence of an abstract -> the rest",
@@ -106,7 +112,7 @@ def wikinews(data: Path, limit: int | None = None) -> Domain:
         held.setdefault(title, text)
     queries = list(held)[:HELD_OUT]
     passages = [
-        Passage(text, number, title)
+        passage(text, number, title)
         for number, name in enumerate(names[2 * HELD_OUT :])
         for title, text in articles[name]
         if title not in held
@@ -142,7 +148,7 @@ def arguana(data: Path, limit: int | None = None) -> Domain:
     return Domain(
         name="arguana",
         question="argument -> counter-argument",
-        passages=[Passage(text, number) for number, text in enumerate(free)][:limit],
+        passages=[passage(text, number) for number, text in enumerate(free)][:limit],
         queries=[queries["text"][i] for i in asked],
         documents=list(texts.values()),
         relevant=[place[wanted[queries["id"][i]]] for i in asked],
@@ -203,7 +209,7 @@ def _dictionary(name: str, entries: list[tuple[str, str]]) -> Domain:
     return Domain(
         name=name,
         question="term -> definition",
-        passages=[Passage(text, number, term) for number, (term, text) in enumerate(rest)],
+        passages=[passage(text, number, term) for number, (term, text) in enumerate(rest)],
         queries=[term for term, _ in held],
         documents=[text for _, text in held],
         relevant=range(len(held)),

@@ -64,7 +64,9 @@ def small() -> list[Run]:
         replace(base, name="small 12 x 64", stages=(replace(SMALL, steps=12, batch=64),)),
         replace(base, name="small 12 x 64 1e-3", stages=(replace(SMALL, steps=12, batch=64, lr=1e-3),)),
         replace(base, name="small 48 x 16", stages=(replace(SMALL, steps=48, batch=16),)),
-        replace(base, name="small 36 x 32 short", stages=(replace(SMALL, steps=36, query_tokens=32, passage_tokens=40),)),
+        replace(
+            base, name="small 36 x 32 short", stages=(replace(SMALL, steps=36, query_tokens=32, passage_tokens=40),)
+        ),
         replace(base, name="small 60 x 32", stages=(replace(SMALL, steps=60),)),
         replace(
             base,

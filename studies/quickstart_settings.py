@@ -9,6 +9,7 @@ where it was interrupted.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 import quickstart
-from transformers import set_seed
 
 from selfembed.data.corpus import Corpus
 from selfembed.data.python_docs import docstring_pairs, python_docs, split_pairs
@@ -25,10 +25,9 @@ from selfembed.errors import InputError
 from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
 from selfembed.ground.quiet import quiet_libraries
-from selfembed.model.attention import require_attention
-from selfembed.model.embedder import build_embedder
+from selfembed.recipes import Recipe, choose_stages, override
 from selfembed.training.plan import make_plan
-from selfembed.training.run import add_trainable_adapter, load_adapter, run_stage
+from selfembed.training.stage import run_stages, trainable_embedder
 
 SPLIT = 1  # the quickstart shows split 0
 COMMON = {"batch_size": 32, "micro_batch_size": 8, "max_length": 80, "variants": "merge", "common": "online"}
@@ -96,39 +95,23 @@ class Pilots:
 
     def run(self, names: list[str]) -> None:
         """Raw, stage I, and each way of stage II."""
-        self.measure("raw", self.embedder(adapter=False))
-        first = self.work / "first"
-        stage = self.plan.recipe.stages["data_driven"]
-        if not (first / "adapter.safetensors").exists():
-            embedder = self.embedder()
-            run_stage(self.plan, "data_driven", stage, embedder, self.plan.backbone.head(), first, 0, tell)
-        embedder = self.embedder()
-        load_adapter(embedder, first / "adapter.safetensors")
-        self.measure("stage I", embedder)
+        self.measure("raw", trainable_embedder(self.plan, self.plan.backbone).eval())  # its adapter is fresh
+        first = choose_stages(self.plan.recipe, ["data_driven"])
+        self.train(first, ["stage I"])
         for name in names:
             if name in self.results["scores"]:
                 continue
-            embedder = self.embedder()
-            load_adapter(embedder, first / "adapter.safetensors")
             kind, options = SECOND[name]
             settings = {f"{kind}.{key}": value for key, value in {"steps": SECOND_STEPS, **options}.items()}
-            plan = make_plan(
-                "embedded", self.plan.corpus, "text2token", settings={**COMMON, **FIRST, **settings}, seed=self.seed
-            )
-            folder = self.work / name.replace(" ", "_").replace(",", "")
-            run_stage(plan, kind, plan.recipe.stages[kind], embedder, plan.backbone.head(), folder, stage.texts, tell)
-            self.measure(name, embedder)
+            second = override(self.plan.recipe, settings).stages[kind]
+            self.train(dataclasses.replace(first, stages={**first.stages, "second": second}), ["stage I", name])
 
-    def embedder(self, *, adapter: bool = True):
-        """The raw backbone, with a fresh adapter or none."""
-        set_seed(self.seed)
-        embedder = build_embedder(
-            self.plan.backbone, self.plan.recipe.embedder, dtype=self.plan.dtype, device="cpu", max_length=512
-        )
-        if adapter:
-            add_trainable_adapter(embedder, self.plan.recipe.lora)
-        require_attention(embedder.transformers_model, self.plan.recipe.embedder.attention)
-        return embedder.eval()
+    def train(self, recipe: Recipe, names: list[str]) -> None:
+        """Runs the stages of a recipe, of which the first may have been run before, and scores each by its name."""
+        folders = [self.work / ("first" if name == "stage I" else file_name(name)) for name in names]
+        plan = dataclasses.replace(self.plan, recipe=recipe)
+        for name, trained in zip(names, run_stages(plan, lambda n, _: folders[n - 1], progress=tell), strict=True):
+            self.measure(name, trained.embedder)
 
     def measure(self, name: str, embedder) -> None:
         """Scores, written at once."""
@@ -136,6 +119,11 @@ class Pilots:
             self.results["scores"][name] = quickstart.retrieval(embedder, self.held, tell, name)
             write_json(self.file, self.results)
             print(name, self.results["scores"][name], flush=True)
+
+
+def file_name(name: str) -> str:
+    """Of a way of stage II."""
+    return name.replace(" ", "_").replace(",", "")
 
 
 def tell(task: str, done: int, total: int | None) -> None:

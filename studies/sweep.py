@@ -21,12 +21,13 @@ import dev_tasks
 import domains
 import numpy as np
 import torch
+from domains import passage
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from selfembed.data.pair_sources import Passage, draw_pairs
+from selfembed.data.pair_sources import draw_pairs
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 READ_TOKENS = 512
@@ -88,7 +89,7 @@ class Lab:
         if name not in self._domains:
             with gzip.open(self.data / "domains" / f"{name}.json.gz", "rt", encoding="utf-8") as stream:
                 record = json.load(stream)
-            record["passages"] = [Passage(*row) for row in record["passages"][: self.limit]]
+            record["passages"] = [passage(*row) for row in record["passages"][: self.limit]]
             if self.limit:
                 record |= {key: record[key][: self.limit] for key in ("queries", "documents", "relevant")}
             self._domains[name] = domains.Domain(**record | {"itself": dict(record["itself"])})
@@ -236,9 +237,9 @@ def train_stage(lab: Lab, model: nn.Module, run: Run, stage: Stage, number: int)
             with torch.no_grad(), model.disable_adapter():
                 raw_BD = lab.embed(model, [pair.passage for pair in chosen], stage.passage_tokens) - mean_D
             diagonal = torch.eye(len(chosen), dtype=torch.bool, device=lab.device)
+            units = [F.normalize(x, dim=-1) for x in (raw_BD, passages_BD - passages_BD.mean(0).detach())]
             teacher_BB, student_BB = (
-                (F.normalize(x, dim=-1) @ F.normalize(x, dim=-1).T / stage.keep_temperature).masked_fill(diagonal, -1e4)
-                for x in (raw_BD, passages_BD - passages_BD.mean(0).detach())
+                (unit_BD @ unit_BD.T / stage.keep_temperature).masked_fill(diagonal, -1e4) for unit_BD in units
             )
             loss = loss + stage.keep * F.kl_div(
                 F.log_softmax(student_BB, -1), F.log_softmax(teacher_BB, -1), log_target=True, reduction="batchmean"

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from selfembed import load_backbone
-from selfembed.data.pair_sources import Passage
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import EmbedderConfig, embedder_prompt
-from selfembed.targets.data_driven import DataDriven, TokenStatistics, build_targets
+from selfembed.objectives.data_driven import DataDriven
+from selfembed.targets.data_driven import TokenStatistics, build_targets
 from selfembed.targets.tagger import load_tagger
 
 WIKI_PASSAGES = 46_000  # 500 + 200 steps of 64
@@ -39,7 +39,7 @@ def wiki(data: Path) -> domains.Domain:
     table = pq.read_table(data / "wiki" / "passages.parquet").slice(0, WIKI_PASSAGES).to_pydict()
     numbers: dict[str, int] = {}
     passages = [
-        Passage(text, numbers.setdefault(name.rpartition("-")[0], len(numbers)), title)
+        domains.passage(text, numbers.setdefault(name.rpartition("-")[0], len(numbers)), title)
         for name, title, text in zip(table["id"], table["title"], table["text"], strict=True)
     ]
     return domains.Domain(
@@ -105,7 +105,8 @@ def main() -> None:
     for domain in found:
         if domain.name != "wordnet":
             texts = [passage.text for passage in domain.passages]
-            write_targets(texts, backbone, DataDriven(variants="merge"), options.out / "targets" / f"{domain.name}.npz")
+            file = options.out / "targets" / f"{domain.name}.npz"
+            write_targets(texts, backbone, DataDriven(variants="merge"), file)
             print("targets", domain.name, flush=True)
 
 

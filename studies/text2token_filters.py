@@ -15,9 +15,10 @@ import torch
 from findings import Finding, better, verdict
 from variants import Study, Variant, command_line, run_quietly, tell
 
+from selfembed.data.sampling import choose_texts
 from selfembed.model.embedder import build_embedder
-from selfembed.targets.cache import choose_texts
-from selfembed.targets.model_derived import CommonDistribution, ModelDerived, raw_log_probabilities
+from selfembed.objectives.model_derived import ModelDerived
+from selfembed.targets.model_derived import CommonDistribution, raw_log_probabilities
 
 FINDING = (
     "div is the filter chosen, over log and sub, and the three give different lists of top-10 tokens (Table 8); by "

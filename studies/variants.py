@@ -36,7 +36,7 @@ from selfembed.model.backbone import EMBEDDED, LMHead
 from selfembed.model.embedder import fitting_length
 from selfembed.recipes import choose_stages, find_recipe, override
 from selfembed.training.plan import Plan, make_plan
-from selfembed.training.run import load_adapter, run_stage, trainable_embedder
+from selfembed.training.stage import run_stages, trainable_embedder
 
 Settings = dict[str, Any]
 
@@ -333,23 +333,20 @@ def train(plan: Plan, variant: Variant, work: Path) -> tuple[SentenceTransformer
     Returns:
         the embedder, its adapter on, and the record of every stage.
     """
-    embedder = trainable_embedder(plan, plan.backbone)  # a fresh adapter changes nothing before it is trained
-    records, texts_used = [], 0
-    if variant.stages:
-        head = plan.backbone.head()
-        head = (variant.head(head) if variant.head else head).to(plan.device)
-    for number, name in enumerate(variant.stages, 1):
-        stage, folder = plan.recipe.stages[name], work / stages_key(plan, variant, number)
-        if (folder / "record.json").exists():
-            load_adapter(embedder, folder / "adapter.safetensors")
-        else:
-            run_stage(plan, name, stage, embedder, head, folder, texts_used, tell)
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-        records.append(json.loads((folder / "record.json").read_text()))
-        texts_used += stage.texts
-    embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
-    return embedder.eval(), records
+    if not variant.stages:
+        raw = trainable_embedder(plan, plan.backbone)  # a fresh adapter changes nothing before it is trained
+        raw.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
+        return raw.eval(), []
+
+    def folder_of(number: int, name: str) -> Path:
+        return work / stages_key(plan, variant, number)
+
+    records = []
+    for trained in run_stages(plan, folder_of, make_head=variant.head, progress=tell):
+        for checkpoint in folder_of(len(records) + 1, "").glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        records.append(trained.record)
+    return trained.embedder, records
 
 
 def stages_key(plan: Plan, variant: Variant, count: int) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
 from runs import short_train
+from search_data import hash_encoder
 from tiny import SENTENCES, save_tiny
 
 from selfembed import Corpus
@@ -17,6 +21,8 @@ from selfembed.evaluation.compare import compare_scores
 from selfembed.evaluation.items import SPEARMAN, ranked_items
 from selfembed.evaluation.scores import Scores, TaskScore
 from selfembed.explanation.report.build import build_report
+from selfembed.search.index import Index
+from selfembed.search.server import make_server, search_page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -36,15 +42,19 @@ def working_browser(tmp_path_factory: pytest.TempPathFactory) -> None:
         pytest.skip(f"{BROWSER} does not start here: {(run.stderr.splitlines() or ['no message'])[-1]}")
 
 
-def chromium(page: Path, profile: Path, *flags: str) -> subprocess.CompletedProcess:
-    """Opens a file with a fresh profile and no network; messages of the page go to standard error."""
+def chromium(page: Path | str, profile: Path, *flags: str) -> subprocess.CompletedProcess:
+    """Opens a file or an address on loopback with a fresh profile and no other network.
+
+    Messages of the page go to standard error.
+    """
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0", "--hide-scrollbars"]
-    command += [f"--user-data-dir={profile / 'profile'}", *flags, page.as_uri()]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    command += ["--enable-logging=stderr", "--v=0", "--hide-scrollbars"]
+    command += [f"--user-data-dir={profile / 'profile'}", *flags, page if isinstance(page, str) else page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def dom(page: Path, folder: Path) -> str:
+def dom(page: Path | str, folder: Path) -> str:
     """The page after it was loaded, once it is proven to have had nothing to say."""
     run = chromium(page, folder, "--dump-dom")
     assert run.returncode == 0, run.stderr
@@ -90,6 +100,28 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return page
 
 
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    folder = tmp_path_factory.mktemp("index")
+    return Index.build(hash_encoder(), iter([EVIL, *SENTENCES]), folder / "index")
+
+
+@pytest.fixture(scope="module")
+def results(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page = tmp_path_factory.mktemp("results") / "results.html"
+    page.write_text(search_page(lambda query, mode: index.search(query, mode=mode), EVIL, EVIL, "hybrid"))
+    return page
+
+
+@pytest.fixture
+def served(index: Index) -> Iterator[str]:
+    server = make_server(lambda query, mode: index.search(query, mode=mode), "Search texts")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
 def test_a_page_that_speaks_is_noticed(tmp_path: Path) -> None:
     """What the tests below rest on: scripts run in this browser, and what they say is seen."""
     page = tmp_path / "page.html"
@@ -113,7 +145,16 @@ def test_comparison(comparison: Path, tmp_path: Path) -> None:
     assert found.count("&lt;script&gt;") >= 3 and "<script" not in found and "<img" not in found
 
 
-@pytest.mark.parametrize("name", ["report", "comparison"])
+def test_search(served: str, tmp_path: Path) -> None:
+    found = dom(served, tmp_path)
+    assert "<title>Search texts</title>" in found and found.count("<input") == 1 and "<ol" not in found
+    found = dom(f"{served}?q={quote(EVIL)}&mode=hybrid", tmp_path)
+    assert found.count("<li>") == 10 and "<script" not in found and "<img" not in found
+    assert found.index("<li>") < found.index("&lt;script&gt;document.title = 'ran'", found.index("<li>"))
+    assert '<option selected="">hybrid</option>' in found
+
+
+@pytest.mark.parametrize("name", ["report", "comparison", "results"])
 def test_light_and_dark(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     page = request.getfixturevalue(name)
     light, dark = (picture(page, tmp_path, scheme) for scheme in (LIGHT, DARK))
@@ -122,7 +163,7 @@ def test_light_and_dark(name: str, request: pytest.FixtureRequest, tmp_path: Pat
         assert len(image.getcolors(image.width * image.height)) > 20
 
 
-@pytest.mark.parametrize("name", ["report", "comparison"])
+@pytest.mark.parametrize("name", ["report", "comparison", "results"])
 def test_narrow_page_does_not_scroll_sideways(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """A script of the test's own, added to a copy of the page, measures it."""
     page = tmp_path / "page.html"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import selfembed
+from selfembed.objectives import OBJECTIVES
 
 SOURCE = Path(selfembed.__file__).parent
 # From the ground up; a room imports from lower floors only, never from its own floor's other rooms.
@@ -21,9 +22,10 @@ FLOORS = (
     {"data", "model"},
     {"targets"},
     {"losses"},
+    {"objectives", "calibration"},
     {"recipes"},
     {"training"},
-    {"doctor", "evaluation"},
+    {"doctor", "evaluation", "search"},
     {"explanation"},
     {"terminal"},
     {"__main__"},
@@ -76,7 +78,7 @@ def test_rooms_import_from_lower_floors_only(name):
 
 
 def test_the_parser_of_this_test_sees_imports():
-    assert {"model.backbone", "data.corpus", "targets.data_driven", "targets.model_derived"} <= at_module_level(
+    assert {"model.backbone", "data.corpus", "targets.data_driven", "ground.files"} <= at_module_level(
         TREES["targets.cache"]
     )
     terminal = TREES["terminal.train"]
@@ -86,6 +88,60 @@ def test_the_parser_of_this_test_sees_imports():
 def test_no_cycles():
     graph = {name: at_module_level(tree) - {name} for name, tree in TREES.items()}
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(INSIDE)
+
+
+OBJECTIVE_CLASSES = {kind.__name__ for kind in OBJECTIVES.values()}
+OBJECTIVE_FILES = {kind.__module__.removeprefix("selfembed.") for kind in OBJECTIVES.values()}
+
+
+def named_objectives(tree: ast.Module) -> list[str]:
+    """Objectives that a tree names: their classes and files in code, their registered names in strings.
+
+    In prose a registered name that is a plain English word may stand for what it means; a string of that word alone
+    is taken for the name.
+    """
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    found = sorted(imports(tree) & OBJECTIVE_FILES)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute | ast.alias | ast.ClassDef):
+            name = getattr(node, "id", None) or getattr(node, "attr", None) or node.name
+            found += [name] if name in OBJECTIVE_CLASSES else []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            words = set(re.findall(r"\w+", node.value))
+            found += sorted(words & OBJECTIVE_CLASSES)
+            found += [name for name in OBJECTIVES if node.value == name or ("_" in name and name in words)]
+    return found
+
+
+def test_only_objectives_and_recipes_name_an_objective():
+    elsewhere = {name: tree for name, tree in TREES.items() if name.split(".")[0] not in ("objectives", "recipes")}
+    assert {name: found for name, tree in elsewhere.items() if (found := named_objectives(tree))} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from selfembed.objectives.two_views import TwoViews",
+        "import selfembed.objectives.two_views",
+        "x = isinstance(objective, kinds.TwoViews)",
+        "if kind == 'TwoViews': pass",
+        "steps = settings['two_views.steps']",
+        "if name == 'compression': pass",
+    ],
+)
+def test_the_test_of_names_sees_them(code):
+    assert named_objectives(ast.parse(code))
+
+
+def test_the_test_of_names_lets_prose_be():
+    assert not named_objectives(ast.parse('"""Compression of two_views."""\nx = "compression: gzip"'))
+    assert named_objectives(TREES["recipes.llm2comp"])
 
 
 def printing_lines(tree: ast.AST) -> list[int]:

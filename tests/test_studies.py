@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -25,6 +26,7 @@ import llm2comp_context_length as context_length  # noqa: E402
 import llm2comp_memory_tokens as memory_tokens  # noqa: E402
 import llm2comp_pretext as pretext  # noqa: E402
 import llm2comp_spectrum as spectrum  # noqa: E402
+import quickstart_settings  # noqa: E402
 import text2token_decoder_layer as decoder_layer  # noqa: E402
 import text2token_domains as domains  # noqa: E402
 import text2token_filters as filters  # noqa: E402
@@ -38,7 +40,10 @@ from selfembed.errors import InputError  # noqa: E402
 from selfembed.explanation.memory_tokens import read_memory  # noqa: E402
 from selfembed.losses.compression import CompressionLoss  # noqa: E402
 from selfembed.model.backbone import LMHead  # noqa: E402
-from selfembed.recipes import find_recipe, override  # noqa: E402
+from selfembed.recipes import choose_stages, find_recipe, override  # noqa: E402
+from selfembed.training import stage  # noqa: E402
+from selfembed.training.plan import make_plan  # noqa: E402
+from selfembed.training.run import run_plan  # noqa: E402
 
 
 def results(**scores: list[float]) -> dict:
@@ -285,6 +290,59 @@ def test_a_study_goes_on_where_it_was_interrupted(tiny_backbone_dir, tmp_path, c
     assert len(probe.vectors) == 3
     assert third.results["summary"]["II then I"]["mean"] == {"mean": 50.0, "sd": 0.0, "n": 2}
     assert "| II then I | 50.0 ± 0.0 |" in (tmp_path / "out" / "a_study_smoke.md").read_text()
+
+
+def merged_folders(monkeypatch) -> list[Path]:
+    """Folders of weights that earlier stages were merged into, as they come."""
+    found: list[Path] = []
+    merged_backbone = stage.merged_backbone
+
+    def noted(trained, weights, folder):
+        found.append(folder)
+        return merged_backbone(trained, weights, folder)
+
+    monkeypatch.setattr(stage, "merged_backbone", noted)
+    return found
+
+
+def test_a_variant_that_merges_is_merged(tiny_backbone_dir, tmp_path, monkeypatch):
+    """As `train` does it: the second stage has a fresh adapter on the weights that the first one made."""
+    found = merged_folders(monkeypatch)
+    settings = {**studies.PRESETS["smoke"].settings, "dropout": 0, "learning_rate": 1e-2}
+    corpus, given = Corpus(iter(training_sentences())), {"settings": settings, "device": "cpu", "dtype": "float32"}
+    plan = make_plan(tiny_backbone_dir, corpus, tagger="hanta", **given)
+    stages = ("data_driven", "model_derived")
+    vectors = {}
+    for adapter in ("continue", "merge"):
+        variant = studies.Variant(name=adapter, stages=stages, settings={"model_derived.adapter": adapter})
+        recipe = override(plan.recipe, variant.settings)
+        asked = dataclasses.replace(plan, recipe=recipe)
+        embedder, records = studies.train(asked, variant, tmp_path / "work")
+        vectors[adapter] = studies.encoder(embedder)(["a text", "another text"])
+        assert [record["name"] for record in records] == list(stages)
+        assert len(found) == (adapter == "merge")
+    finished = run_plan(asked, tmp_path / "out")
+    np.testing.assert_allclose(studies.encoder(finished)(["a text", "another text"]), vectors["merge"], atol=1e-5)
+    assert np.abs(vectors["continue"] - vectors["merge"]).max() > 1e-4
+
+
+def test_the_quickstarts_settings_are_trained_with_their_adapters(tiny_backbone_dir, tmp_path, monkeypatch):
+    found = merged_folders(monkeypatch)
+    settings = {**studies.PRESETS["smoke"].settings, "learning_rate": 1e-2}
+    pilots = object.__new__(quickstart_settings.Pilots)
+    pilots.plan = make_plan(
+        tiny_backbone_dir, Corpus(iter(training_sentences())), settings=settings, device="cpu", tagger="hanta"
+    )
+    pilots.work, measured = tmp_path, []
+    pilots.measure = lambda name, embedder: measured.append(name)
+    first = choose_stages(pilots.plan.recipe, ["data_driven"])
+    for adapter, name in (("continue", "one, way"), ("merge", "another")):
+        second = override(first, {"adapter": adapter}).stages["data_driven"]
+        recipe = dataclasses.replace(first, stages={**first.stages, "second": second})
+        pilots.train(recipe, ["stage I", name])
+    assert measured == ["stage I", "one, way", "stage I", "another"]
+    assert found == [tmp_path / "another-merged"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "another-merged", "first", "one_way"]
 
 
 def test_single_stages_are_eight_against_four_raw():

@@ -36,7 +36,7 @@ STEPS = {1: (20,), 2: (12, 8), 3: (8, 8, 4)}  # of each stage, by the number of 
 NUMBERS: dict[str, Any] = {"batch_size": 4, "micro_batch_size": 2, "learning_rate": 5e-3}
 # Two views of four sentences are told apart too easily: losses near 0 are rounding for the most part.
 TWO_VIEWS = {"two_views.batch_size": 8, "two_views.micro_batch_size": 4, "two_views.temperature": 0.5}
-UNSUPERVISED = {"min_context": 4, "min_continuation": 4, **TWO_VIEWS}
+SPLIT = {"min_context": 4, "min_continuation": 4}
 
 QUESTIONS = {"query": [" ".join(text.split()[-4:]) for text in SENTENCES[:30]], "positive": SENTENCES[:30]}
 TITLES = {"query": [" ".join(text.split()[:4]) for text in SENTENCES[30:50]], "positive": SENTENCES[30:50]}
@@ -59,8 +59,8 @@ def options_of(name: str) -> dict[str, Any]:
         }
     elif "supervised" in recipe.stages:
         options = {"pairs": {"questions": Dataset.from_dict(TRIPLETS)}, "instructions": {"questions": "Find the text"}}
-    if "compression" in recipe.stages:
-        settings |= UNSUPERVISED
+    settings |= SPLIT if "compression" in recipe.stages else {}
+    settings |= TWO_VIEWS if "two_views" in recipe.stages else {}
     settings |= {f"{stage}.steps": n for stage, n in zip(recipe.stages, STEPS[len(recipe.stages)], strict=True)}
     return {"recipe": recipe, "settings": settings, **options}
 

@@ -16,7 +16,7 @@ from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.model.prompt import backend_tokenizer, padding_token, prompt_ids
-from selfembed.training.plan import training_memory_gib
+from selfembed.training.estimate import training_memory_gib
 
 _TEXTS = ["River.", "The council of the old harbour town met on Tuesday to speak about the bridge."]
 

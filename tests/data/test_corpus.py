@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from selfembed.data import corpus as module
+from selfembed.data import passages, plain_text, rows, sources
 from selfembed.data.corpus import Corpus
+from selfembed.data.words import split_words
 from selfembed.errors import InputError
 from selfembed.ground.files import cache_dir
 
@@ -107,8 +108,8 @@ def test_byte_order_mark_and_encoding(data: Path) -> None:
     assert list(Corpus(data / "wide.txt", encoding="utf-16")) == ["na\xefve", "two"]
     (data / "cut.txt").write_bytes("na\xefve".encode("utf-16")[:-1])
     _refused(r"cut.txt'.*invalid utf-16", data / "cut.txt", encoding="utf-16")
-    _refused("encoding is 'utf-88'", data / "mark.txt", encoding="utf-88")
-    _refused("encoding is 'hex'", data / "mark.txt", encoding="hex")
+    _refused("encoding 'utf-88': expected", data / "mark.txt", encoding="utf-88")
+    _refused("encoding 'hex': expected", data / "mark.txt", encoding="hex")
 
 
 def test_json_rows_of_strings(data: Path) -> None:
@@ -119,7 +120,8 @@ def test_json_rows_of_strings(data: Path) -> None:
 
 
 def test_long_json_list_is_read_in_parts(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PIECE", 7)
+    monkeypatch.setattr(rows, "PIECE", 7)
+    monkeypatch.setattr(plain_text, "PIECE", 7)
     texts = [f"text {number} " + "word " * (number % 9) + "end" for number in range(200)]
     (data / "a.json").write_text(json.dumps(texts))
     assert list(Corpus(data / "a.json")) == texts
@@ -169,8 +171,8 @@ def test_columns(data: Path) -> None:
     assert list(Corpus(data / "a.parquet")) == ["x y"]  # the only one of strings
     assert list(Corpus(data / "b.jsonl", column="body")) == ["x y"]
     assert list(Corpus(data / "c.csv", column="body")) == ["x y"]
-    for name in ("b.jsonl", "c.csv"):
-        _refused("no column 'text' and several columns of strings; the columns are 'title', 'body'", data / name)
+    _refused("no column 'text' and several columns of strings; the columns are 'title', 'body'", data / "b.jsonl")
+    _refused("several columns of strings; the columns of its first line are 'title', 'body'", data / "c.csv")
     _refused("no column of strings", data / "d.jsonl")
     _refused("no column 'nope'; the columns are 'body', 'n'", data / "a.parquet", column="nope")
     _refused("no column 'nope'; the columns are 'title', 'body'", data / "c.csv", column="nope", on_bad="skip")
@@ -222,19 +224,53 @@ def test_line_of_a_million_characters(data: Path) -> None:
 def test_a_text_too_large_to_stay_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data / "a.txt").write_text("word\n" * 100)
     (data / "b.jsonl").write_text('"a"\n' + json.dumps("word " * 100) + '\n"b"')
-    monkeypatch.setattr(module, "_MAX_ROW", 300)
-    _refused("beginning 'word word .*give passage_words", data / "a.txt", passage_words=None)
+    monkeypatch.setattr(rows, "MAX_ROW", 300)
+    monkeypatch.setattr(passages, "MAX_ROW", 300)
+    _refused("beginning 'word word .*cannot be left whole; give a number", data / "a.txt", passage_words=None)
     assert len(Corpus(data / "a.txt")) == 1
     _refused("b.jsonl', line 2: row of over 300 characters", data / "b.jsonl")
     assert _skipping(data / "b.jsonl") == (["a", "b"], {"row of over 300 characters": 1})
 
 
-def test_scripts_without_spaces(data: Path) -> None:
-    path = data / "a.txt"
-    path.write_text("中文没有空格" * 500, encoding="utf-8")
-    assert len(list(Corpus(path))[0]) == 3_000
-    path.write_text("中文没有空格" * 2_000, encoding="utf-8")
-    _refused("over 10,000 characters without a space", path)
+CHINESE = "港口的理事会在星期二开会讨论那座旧桥。工程师说桥墩已经开裂,修理需要两年时间和很多钱。"
+SCRIPTS = {
+    "Chinese": CHINESE,
+    "Japanese": "港の理事会は火曜日に古い橋について話し合った。橋脚にひびが入っている。",
+    "Thai": "สภาท่าเรือประชุมกันในวันอังคารเพื่อหารือเกี่ยวกับสะพานเก่า ",
+    "Burmese": "ဆိပ်ကမ်းကောင်စီသည် တံတားဟောင်းအကြောင်း ဆွေးနွေးသည်။",
+    "Chinese with Latin": "在Linux系统中安装Python 3只需要五分钟，如果有网络的话。",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("kind", ["txt", "jsonl"])
+def test_scripts_without_spaces_are_cut_like_others(data: Path, script: str, kind: str) -> None:
+    text = SCRIPTS[script] * 300  # over what a line is read in at once
+    path = data / f"a.{kind}"
+    path.write_text(text if kind == "txt" else json.dumps({"text": text}), encoding="utf-8")
+    corpus = Corpus(path)
+    whole = list(corpus)
+    assert "".join("".join(whole).split()) == "".join(text.split()), "nothing is lost"
+    assert {len(split_words(passage)) for passage in whole[:-1]} == {100}
+    assert max(map(len, whole)) < 400 and corpus.report.words == 100 * (len(whole) - 1) + len(split_words(whole[-1]))
+    assert list(Corpus(path, passage_words=None)) == [text.strip()]
+
+
+def test_a_wrapped_paragraph_in_chinese_has_no_spaces(data: Path) -> None:
+    (data / "a.txt").write_text("\n".join(CHINESE[i : i + 10] for i in range(0, len(CHINESE), 10)), encoding="utf-8")
+    assert list(Corpus(data / "a.txt")) == [CHINESE]
+
+
+def test_a_name_in_another_script_is_a_word_as_ever() -> None:
+    text = " ".join(f"word{i} (東京都)" for i in range(60))
+    assert [len(passage.split()) for passage in Corpus(iter([text]))] == [100, 20]
+
+
+def test_what_no_script_writes_is_refused(data: Path) -> None:
+    (data / "a.txt").write_text("ж" * 20_000, encoding="utf-8")
+    _refused("over 10,000 characters without a space", data / "a.txt")
+    (data / "b.txt").write_text(CHINESE * 9 + "A" * 2_000, encoding="utf-8")
+    _refused("over 1,000 characters without a space", data / "b.txt")
 
 
 # ---- bad texts
@@ -251,7 +287,7 @@ def test_invalid_utf8(data: Path) -> None:
     pq.write_table(pa.table({"text": bad}), data / "e.parquet")
     for name, place in (("a.txt", "line 3"), ("b.jsonl", "line 2"), ("c.csv", "line 3"), ("e.parquet", "row 2")):
         message = _refused(f"{name}', {place}: invalid utf-8", data / name)
-        assert "convert it to UTF-8, or give its encoding (--encoding), or leave it out" in message
+        assert "convert it to UTF-8, or give its encoding, or leave it out (on_bad='skip')" in message
     _refused("d.json', item 2: invalid utf-8", data / "d.json")
     texts, skipped = _skipping(data)
     assert texts == ["good", "rest", "good", "good", "good", "good"] and skipped == {"invalid utf-8": 5}
@@ -299,7 +335,7 @@ def test_forbidden_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(module, "_open", refuse)
+    monkeypatch.setattr(sources, "open_file", refuse)
     _refused("unreadable file .*Permission denied", data / "a.txt")
     _refused(r"skipped unreadable file \(1\)", data / "a.txt", on_bad="skip")
 
@@ -380,16 +416,21 @@ def test_data_sets(data: Path) -> None:
 
 
 def test_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, split: str, streaming: bool) -> datasets.IterableDataset:
+    asked = []
+
+    def load(*name: str, split: str, streaming: bool) -> datasets.IterableDataset:
         assert split == "train" and streaming
-        if name != "owner/name":
+        asked.append(name)
+        if name[0] == "other/name" or name == ("word",):
             raise ConnectionError("offline\nfor now")
         return datasets.Dataset.from_dict({"text": TEXTS}).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert list(Corpus("owner/name")) == TEXTS
+    assert list(Corpus("wikimedia/wikipedia:20231101.en")) == TEXTS
+    assert asked == [("owner/name",), ("wikimedia/wikipedia", "20231101.en")]
     for name in ("other/name", "word"):
-        assert "HF_HUB_OFFLINE" in _refused(rf"'{name}' is no file or folder here.*\(offline\)", name)
+        assert "HF_HUB_OFFLINE" in _refused(rf"'{name}': is no file or folder here.*\(offline\)", name)
 
 
 def test_hub_that_fails_midway(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +452,7 @@ def test_arguments_and_limit() -> None:
     Corpus((f"text {number}" for number in range(2_500)), progress=seen.append).texts()
     assert seen == [1_000, 2_000, 2_500]
     for options in ({"limit": 0}, {"passage_words": 0}, {"passage_words": 2.5}, {"on_bad": "ignore"}):
-        _refused(f"{next(iter(options))} is ", iter(TEXTS), **options)
+        _refused(f"{next(iter(options))} .*: expected", iter(TEXTS), **options)
 
 
 def test_fingerprint_is_of_content_alone(data: Path, cache: Path) -> None:
@@ -420,7 +461,7 @@ def test_fingerprint_is_of_content_alone(data: Path, cache: Path) -> None:
     first = Corpus(data / "a.txt")
     assert re.fullmatch("[0-9a-f]{64}", first.fingerprint)
     assert first.fingerprint == Corpus(data / "b.jsonl").fingerprint == Corpus(iter(["a  b", "c"])).fingerprint
-    assert [path.stem for path in cache.rglob("*.arrow")] == [first.fingerprint]
+    assert [path.stem for path in (cache / "texts").iterdir()] == [first.fingerprint]
     others = (["a b c"], ["c", "a b"], ["a", "b c"], ["a b"], ["ab", "c"])
     assert len({first.fingerprint, *(Corpus(iter(texts)).fingerprint for texts in others)}) == 6
     assert list(first) == ["a b", "c"]  # still readable after the file was replaced

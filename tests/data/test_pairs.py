@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+import zstandard
 from datasets import Dataset, DatasetDict
-from runs import plain_embedder
 from tiny import SENTENCES
 
-from selfembed.data.pairs import batches, in_batches, instructed, pools, read_examples, read_sets, with_mined_negatives
+from selfembed.data.batches import pools
+from selfembed.data.pairs import instructed, read_examples, read_sets
 from selfembed.errors import InputError
 
 ROWS = [
@@ -23,8 +24,18 @@ ROWS = [
 
 def write(folder: Path, kind: str, rows: list[dict]) -> Path:
     path = folder / f"pairs.{kind}"
-    if kind == "jsonl":
+    plain, _, packed = kind.partition(".")
+    if packed:
+        pack = gzip.compress if packed == "gz" else zstandard.compress
+        path.write_bytes(pack(write(folder, plain, rows).read_bytes()))
+    elif kind == "jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "json":
+        path.write_text(json.dumps(rows))
+    elif kind == "clone":
+        path.mkdir()
+        write(path, "jsonl", rows).rename(path / "train.jsonl")
+        write(path, "jsonl", rows[:1]).rename(path / "test.jsonl")
     elif kind == "parquet":
         Dataset.from_list(rows).to_parquet(path)
     elif kind == "folder":
@@ -39,7 +50,10 @@ def write(folder: Path, kind: str, rows: list[dict]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet", "folder", "splits"])
+@pytest.mark.parametrize(
+    "kind",
+    ["jsonl", "json", "csv", "tsv", "parquet", "jsonl.gz", "csv.zst", "parquet.gz", "folder", "splits", "clone"],
+)
 def test_every_form_reads_alike(kind, tmp_path):
     read = read_examples(write(tmp_path, kind, ROWS))
     given = read_examples(Dataset.from_list(ROWS))
@@ -49,7 +63,7 @@ def test_every_form_reads_alike(kind, tmp_path):
         for r in ROWS
     ]
     assert read.fingerprint == given.fingerprint and read.negatives == 2
-    assert read.name == (f"pairs.{kind}" if kind in ("folder", "splits") else "pairs")
+    assert read.name == (f"pairs.{kind}" if kind in ("folder", "splits", "clone") else "pairs")
 
 
 def test_fingerprint_is_of_content():
@@ -95,16 +109,19 @@ def test_numbers_and_lists_are_no_texts():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", "", "a.jsonl: is empty; expected at least one example"),
-        ("a.jsonl", "\n", "cannot be read as pairs"),
-        ("a.jsonl", '{"query": "q", "positi', "cannot be read as pairs"),
-        ("a.csv", "query,positive\n", "corresponds to no data"),
-        ("a.csv", "query,positive\na,b\na,b,c\n", "cannot be read as pairs"),
-        ("a.csv", "query,positive\na\n", "row 1 has .* as 'positive'"),
-        ("a.parquet", "no parquet", "cannot be read as pairs"),
+        ("a.jsonl", "", "a.jsonl: has no rows; expected at least one example"),
+        ("a.jsonl", "\n", "a.jsonl: has no rows"),
+        ("a.jsonl", '{"query": "q", "positi', "line 1: malformed JSON"),
+        ("a.jsonl", '["q", "p"]', "row 1 is a list; expected an object"),
+        ("a.csv", "query,positive\n", "a.csv: has no rows"),
+        ("a.csv", "query,positive\na,b\na,b,c\n", "line 3: malformed CSV .3 fields under a header of 2"),
+        ("a.csv", "query,positive\na\n", "line 2: malformed CSV .1 fields"),
+        ("a.parquet", "no parquet", "unreadable file"),
+        ("a.jsonl.gz", "no gzip", "unreadable file"),
+        ("a.tsv", "version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
         ("a.docx", "text", "expected a file of rows"),
         ("absent.jsonl", None, "there is no such file"),
-        ("folder", None, "cannot be read as pairs"),
+        ("folder", None, "no data set is saved there"),
     ],
 )
 def test_bad_files_are_one_line(name, content, message, tmp_path):
@@ -120,11 +137,11 @@ def test_bad_files_are_one_line(name, content, message, tmp_path):
 def test_bad_sources():
     with pytest.raises(InputError, match="pairs: has no rows; expected at least one example"):
         read_examples(Dataset.from_dict({"query": [], "positive": []}))
-    with pytest.raises(InputError, match="no/such-set: cannot be read as pairs"):
+    with pytest.raises(InputError, match="'no/such-set': is no file or folder here"):
         read_examples("no/such-set")
     with pytest.raises(InputError, match="a int; expected a file"):
         read_examples(7)
-    with pytest.raises(InputError, match="no split 'train' among 'test'"):
+    with pytest.raises(InputError, match="pairs: no split 'train'; give one of 'test'"):
         read_examples(DatasetDict({"test": Dataset.from_list(ROWS)}))
     with pytest.raises(InputError, match="two sets have this name"):
         read_sets([Dataset.from_list(ROWS), Dataset.from_list(ROWS)])
@@ -145,104 +162,69 @@ def test_instructions_are_for_queries_alone():
         instructed(sets, {"a": " "})
 
 
-def numbered(name: str, rows: int, negatives: int = 0) -> Dataset:
-    columns = {"query": [f"{name} q{i}" for i in range(rows)], "positive": [f"{name} p{i}" for i in range(rows)]}
-    for number in range(1, negatives + 1):
-        columns[f"negative_{number}"] = [f"{name} n{number} {i}" for i in range(rows)]
-    return Dataset.from_dict(columns)
+LABELLED = [
+    ("How tall is it?", "42 metres.", 1),
+    ("How tall is it?", "Born in 1901.", 0),
+    ("How tall is it?", "Many beaches.", 0),
+    ("Who paints?", "The sailors.", 1),
+    ("Who paints?", "The crew, too.", 1),
+    ("Who paints?", "Sold by the litre.", 0),
+    ("Why?", "Nobody knows.", 0),
+]
 
 
-def test_sets_with_fewer_negatives_are_filled_up():
-    few = numbered("a", 6).to_dict()
-    few["query"][1] = few["query"][0]  # two positives of one query
-    sets = read_sets({"a": Dataset.from_dict(few), "b": numbered("b", 4, 2)})
-    (rows,), filled = pools(sets, homogeneous=False, seed=0)
-    assert filled == 12 and rows.column_names == ["query", "positive", "negative_1", "negative_2"]
-    for row in list(rows)[:6]:
-        own = {p for q, p in zip(few["query"], few["positive"], strict=True) if q == row["query"]}
-        negatives = {row["negative_1"], row["negative_2"]}
-        assert len(negatives) == 2 and negatives <= set(few["positive"]) - own
-    assert rows.select(range(6, 10)).to_list() == sets[1].rows.to_list()
-    again, other = (pools(sets, homogeneous=False, seed=seed)[0][0] for seed in (0, 1))
-    assert again.to_list() == rows.to_list() != other.to_list()
-    apart, _ = pools(sets, homogeneous=True, seed=0)
-    assert [part.to_list() for part in apart] == [rows.to_list()[:6], rows.to_list()[6:]]
-    lonely = Dataset.from_dict({"query": ["q", "q"], "positive": ["p0", "p1"]})
-    with pytest.raises(InputError, match="no text can stand as a negative of 'q'"):
-        pools(read_sets({"a": lonely, "b": numbered("b", 4, 1)}), homogeneous=False, seed=0)
+@pytest.mark.parametrize("kind", ["tsv", "csv.gz", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", [int, str, bool])
+@pytest.mark.parametrize("name", ["label", "relevance", "score"])
+def test_rows_labelled_0_are_negatives(kind, form, name, tmp_path):
+    rows = [{"question": q, "answer": a, name: form(label)} for q, a, label in LABELLED]
+    if form is str and kind == "csv.gz":
+        rows = [{**row, name: {"1": "true", "0": "False"}[row[name]]} for row in rows]
+    examples = read_examples(write(tmp_path, kind, rows))
+    assert examples.rows.column_names == ["query", "positive", "negative_1", "negative_2"]
+    found = [tuple(row.values()) for row in examples.rows]
+    assert found[0] == ("How tall is it?", "42 metres.", "Born in 1901.", "Many beaches.")
+    assert [row[:3] for row in found[1:]] == [
+        ("Who paints?", "The sailors.", "Sold by the litre."),
+        ("Who paints?", "The crew, too.", "Sold by the litre."),
+    ]
+    assert [row[3] for row in found[1:]] == ["42 metres."] * 2, "drawn from the other query"
+    assert examples.notes == {
+        "rows labelled 0 without a positive": 1,
+        "negatives drawn from other queries": 2,
+    }
+    assert examples.to_dict()["notes"] == examples.notes
+    assert examples.fingerprint == read_examples(examples.rows).fingerprint
 
 
-def test_negatives_to_be_replaced_are_filled_in():
-    sets = read_sets({"a": numbered("a", 6), "b": numbered("b", 4)})
-    (rows,), filled = pools(sets, homogeneous=False, seed=0, least_negatives=1)
-    assert filled == 10 and rows.column_names == ["query", "positive", "negative_1"]
-    assert all(row["negative_1"] != row["positive"] for row in rows)
+def test_labels_that_are_all_1_say_nothing():
+    rows = Dataset.from_list([{"query": q, "positive": a, "label": 1} for q, a, label in LABELLED if label])
+    examples = read_examples(rows)
+    assert examples.negatives == 0 and len(examples.rows) == 3 and examples.notes == {}
+    assert examples.fingerprint == read_examples(rows.remove_columns("label")).fingerprint
+    graded = rows.remove_columns("label").add_column("score", [0.25, 1.0, 0.0])
+    assert read_examples(graded).fingerprint == examples.fingerprint, "a score is no label"
 
 
-def test_no_positive_of_a_batch_is_mined_as_a_negative_in_it():
-    rows = numbered("a", 6, 1)
-    mined = numbered("a", 6).add_column("negative_1", [f"a p{(i + 1) % 6}" for i in range(6)])
-    order = [[0, 1, 2], [3, 5, 0], [1]]
-    found = in_batches(rows, mined, order)
-    assert found["positive"][:] == [f"a p{row}" for batch in order for row in batch]
-    assert found["negative_1"][:] == ["a n1 0", "a n1 1", "a p3", "a p4", "a n1 5", "a p1", "a p2"]
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2, 0], "row 2 has 2 as 'label'; expected 1 where the text answers the query and 0 where not"),
+        (["entailment", "neutral", "entailment"], "row 1 has 'entailment' as 'label'"),
+        ([1, None, 0], "row 2 has None as 'label'"),
+        ([0, 0, 0], "no row is labelled 1"),
+    ],
+)
+def test_other_labels_are_refused(labels, message, tmp_path):
+    rows = [{"query": "q", "positive": f"p{i}", "label": label} for i, label in enumerate(labels)]
+    with pytest.raises(InputError, match=message) as caught:
+        read_examples(write(tmp_path, "jsonl", rows))
+    assert "\n" not in str(caught.value)
 
 
-def test_batches():
-    sets = read_sets({"a": numbered("a", 24), "b": numbered("b", 8)})
-    (mixed_pool,), (apart, _) = pools(sets, homogeneous=False, seed=0)[0], pools(sets, homogeneous=True, seed=0)
-    options = {"steps": 16, "batch_size": 4, "seed": 0}
-    found = batches(apart, **options)
-    kinds = [{row < 24 for row in batch} for batch in found]
-    assert all(len(kind) == 1 for kind in kinds)
-    assert sum(kind == {True} for kind in kinds) == 12, "two epochs of 6 and 2 batches: in proportion to size"
-    for epoch in (found[:8], found[8:]):
-        assert sorted(row for batch in epoch for row in batch) == list(range(32)), "every row once an epoch"
-    assert found[:8] != found[8:]
-    assert found == batches(apart, **options) != batches(apart, **{**options, "seed": 1})
-    assert found[:5] == batches(apart, **{**options, "steps": 5}), "a short run begins as a long one"
-    mixed = batches([mixed_pool], **options)
-    assert any(len({row < 24 for row in batch}) == 2 for batch in mixed)
-    assert sorted(row for batch in mixed[:8] for row in batch) == list(range(32))
-
-
-def test_no_text_comes_twice_in_a_batch():
-    rows = Dataset.from_dict(
-        {"query": [f"q{i // 2}" for i in range(12)], "positive": [f"p{i % 6}" for i in range(12)]}
-    )
-    for batch in batches([rows], steps=20, batch_size=3, seed=0):
-        texts = [text for row in batch for text in rows[row].values()]
-        assert len(texts) == len(set(texts)) == 6
-    with pytest.raises(InputError, match="batch_size 7: the pairs have 12 rows, and no text may come twice"):
-        batches([rows], steps=2, batch_size=7, seed=0)
-    small, same = rows.select(range(4)), Dataset.from_dict({"query": ["q"] * 9, "positive": list("abcdefghi")})
-    for pool, size in ((small, 4), (same, 9)):
-        with pytest.raises(InputError, match=f"batch_size 5: a set of pairs has {size} rows"):
-            batches([numbered("b", 40), pool], steps=2, batch_size=5, seed=0)
-
-
-def test_mined_negatives_are_the_nearest_that_are_no_answers(tiny_backbone_dir, capfd):
-    embedder, _, _ = plain_embedder(tiny_backbone_dir)
-    queries = [" ".join(text.split()[:5]) for text in SENTENCES[:12]]
-    queries[1] = queries[0]  # has two positives
-    rows = Dataset.from_dict({"query": queries, "positive": SENTENCES[:12], "negative_1": SENTENCES[12:24]})
-    fresh, found = with_mined_negatives(rows, embedder, margin=0.0, batch_size=4)
-    assert fresh.column_names == rows.column_names
-    assert fresh["query"] == rows["query"] and fresh["positive"] == rows["positive"]
-    query_NE, text_NE = (embedder.encode(rows[name], normalize_embeddings=True) for name in ("query", "positive"))
-    similarity_NN = query_NE @ text_NE.T
-    mined = 0
-    for i, row in enumerate(fresh):
-        own = [j for j in range(12) if queries[j] == queries[i]]
-        assert row["negative_1"] not in [SENTENCES[j] for j in own]
-        bound = min(similarity_NN[i, j] for j in own)
-        allowed = [j for j in range(12) if j not in own and similarity_NN[i, j] <= bound]
-        if allowed:
-            mined += 1
-            assert row["negative_1"] == SENTENCES[max(allowed, key=lambda j: similarity_NN[i, j])]
-        else:
-            assert row["negative_1"] == rows[i]["negative_1"]
-    assert found == mined > 0
-    again, _ = with_mined_negatives(rows, embedder, margin=0.0, batch_size=4)
-    assert again.to_list() == fresh.to_list() and np.isfinite(similarity_NN).all()
-    assert "%|" not in capfd.readouterr().err, "no progress bars"
+def test_a_text_labelled_both_ways_is_refused():
+    rows = [{"query": "q", "positive": "p", "label": label} for label in (0, 1)]
+    with pytest.raises(InputError, match="'p' is labelled 1 and 0 for 'q'; correct or remove one"):
+        read_examples(Dataset.from_list(rows))
+    only = [{"query": "q", "positive": f"p{label}", "label": label} for label in (0, 1)]
+    assert read_examples(Dataset.from_list(only)).rows[0] == {"query": "q", "positive": "p1", "negative_1": "p0"}

@@ -239,7 +239,7 @@ def test_what_cannot_be_shown_is_said(embedder: Path, tmp_path: Path) -> None:
     finally:
         record_file.write_text(kept)
     shown = found.sections["targets"]
-    assert "the objective Contrast has none" in shown and "colour" in shown and "en_none" in shown
+    assert "objective Contrast: expected one of" in shown and "colour" in shown and "en_none" in shown
     assert "No alignment" in found.sections["space"]
 
 

@@ -9,9 +9,10 @@ from tiny import BOS_ID, SENTENCES, save_tiny
 from transformers import AutoModelForCausalLM
 
 from selfembed.errors import InputError
-from selfembed.losses.compression import Compression, CompressionLoss
+from selfembed.losses.compression import CompressionLoss
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.model.modes import checkpointing_kwargs
+from selfembed.objectives.compression import Compression
 
 K = 3
 BOUNDS = {"min_context": 2, "min_continuation": 2}

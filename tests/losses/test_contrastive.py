@@ -11,15 +11,16 @@ from tiny import SENTENCES, save_tiny
 
 from selfembed.errors import InputError
 from selfembed.losses.contrastive import (
-    Supervised,
-    TwoViews,
+    TwoViewsLoss,
+    info_nce,
     require_two_views,
     set_attention_dropout,
     supervised_loss,
-    two_views_loss,
 )
 from selfembed.model.backbone import load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.objectives.supervised import Supervised
+from selfembed.objectives.two_views import TwoViews
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -34,23 +35,47 @@ def columns(embedder, count):
     ]
 
 
-def two_columns(embedder):
-    return columns(embedder, 2)
-
-
 def test_equals_the_plain_loss_for_any_mini_batch(folder):
     embedder, _, _ = plain_embedder(folder)
     add_random_adapter(embedder, dropout=0.0)
-    expected = MultipleNegativesRankingLoss(embedder, scale=20.0)(two_columns(embedder), None)
+    expected = MultipleNegativesRankingLoss(embedder, scale=20.0)(columns(embedder, 1) * 2, None)
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
     for size in (2, 4, 6):
         embedder.zero_grad()
-        value = two_views_loss(embedder, TwoViews(), mini_batch_size=size)(two_columns(embedder), None)
+        value = TwoViewsLoss(embedder, mini_batch_size=size)(columns(embedder, 1))
         value.backward()
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
         for name, gradient in gradients.items():
             assert_gradient_close(embedder.get_parameter(name).grad, gradient, f"{size} {name}")
+
+
+def test_views_are_of_one_column_and_differ_in_training(folder):
+    """Dropout draws one view after the other; the loss is that of the two views, and of their embeddings."""
+    embedder, _, _ = plain_embedder(folder)
+    add_random_adapter(embedder, dropout=0.3)
+    embedder.train()
+    loss = TwoViewsLoss(embedder, temperature=0.1, mini_batch_size=6)
+    torch.manual_seed(1)
+    value = loss(columns(embedder, 1))
+    torch.manual_seed(1)
+    views = [embedder(features)["sentence_embedding"] for features in columns(embedder, 1) * 2]
+    assert not torch.equal(*views)
+    expected = torch.nn.functional.cross_entropy(
+        10 * torch.nn.functional.normalize(views[0]) @ torch.nn.functional.normalize(views[1]).T, torch.arange(6)
+    )
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(loss.of_embeddings(views), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_info_nce_leaves_candidates_out():
+    anchor_BD, candidate_ND = torch.eye(3)[:2], torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 3, 0]])
+    excluded_BN = torch.tensor([[False, True, False], [False, False, True]])
+    value = info_nce(anchor_BD, candidate_ND, temperature=0.5, excluded_BN=excluded_BN)
+    half = 0.5**0.5  # cosine of (0, 1, 0) and (1, 1, 0)
+    first = np.log(np.exp(2) + 1) - 2
+    second = np.log(1 + np.exp(2 * half)) - 2 * half
+    assert value.item() == pytest.approx((first + second) / 2, rel=1e-6)
 
 
 def test_views_differ_by_either_dropout_and_not_without(folder):
@@ -85,7 +110,7 @@ def test_supervised_equals_the_plain_loss_with_hard_negatives(folder):
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
     embedder.zero_grad()
-    value = supervised_loss(embedder, Supervised(), mini_batch_size=4)(columns(embedder, 4), None)
+    value = supervised_loss(embedder, mini_batch_size=4)(columns(embedder, 4), None)
     value.backward()
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
     for name, gradient in gradients.items():
@@ -95,9 +120,9 @@ def test_supervised_equals_the_plain_loss_with_hard_negatives(folder):
 @pytest.mark.parametrize("margin", [0.1, 0.0, -0.1])
 def test_false_negatives_are_masked_as_said(margin, folder):
     embedder, _, _ = plain_embedder(folder)
-    options = Supervised(false_negative_margin=margin, temperature=0.1)
+    loss = supervised_loss(embedder, false_negative_margin=margin, temperature=0.1, mini_batch_size=4)
     with torch.no_grad():
-        value = supervised_loss(embedder, options, mini_batch_size=4)(columns(embedder, 3), None)
+        value = loss(columns(embedder, 3), None)
     query_BD, positive_BD, negative_BD = (
         embedder.encode(SENTENCES[6 * i : 6 * i + 6], normalize_embeddings=True).astype(np.float64) for i in range(3)
     )
@@ -127,13 +152,11 @@ def test_losses_of_bfloat16_embeddings_are_float32(margin, folder):
         assert masked_BM.fill_diagonal_(False).any()
         similarity_BM = similarity_BM.masked_fill(masked_BM, -torch.inf)
     expected = torch.nn.functional.cross_entropy(similarity_BM / 0.05, torch.arange(6))
-    value = supervised_loss(embedder, Supervised(false_negative_margin=margin), mini_batch_size=4)(
-        columns(embedder, 3), None
-    )
+    value = supervised_loss(embedder, false_negative_margin=margin, mini_batch_size=4)(columns(embedder, 3), None)
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
     if margin is None:
-        views = two_views_loss(embedder, TwoViews(), mini_batch_size=4)(columns(embedder, 2), None)
+        views = info_nce(query_BD.bfloat16(), positive_BD.bfloat16(), temperature=0.05)
         expected = torch.nn.functional.cross_entropy(similarity_BM[:, :6] / 0.05, torch.arange(6))
         assert views.dtype == torch.float32
         assert views.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)

@@ -13,7 +13,8 @@ from selfembed.errors import InputError
 from selfembed.losses import divergence
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.model.backbone import raw_backbone
-from selfembed.targets.model_derived import CommonDistribution, ModelDerived
+from selfembed.objectives.model_derived import ModelDerived
+from selfembed.targets.model_derived import CommonDistribution
 from selfembed.targets.token_targets import TokenTargets
 
 

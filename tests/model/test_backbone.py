@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from peft import get_peft_model
 from runs import add_random_adapter, plain_embedder
 from safetensors.torch import load_file
 from tiny import SENTENCES, save_tiny, tiny_config, tiny_model, tiny_tokenizer
@@ -122,7 +123,7 @@ def test_broken_folders(tmp_path):
     with pytest.raises(InputError, match="model.safetensors is damaged"):
         load_backbone(tmp_path)
     file.rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"no \*.safetensors.*only pytorch_model.bin"):
+    with pytest.raises(InputError, match=r"no model.safetensors.*only pytorch_model.bin"):
         load_backbone(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json cannot be read"):
@@ -155,8 +156,8 @@ def test_tokenizer_without_offsets_is_refused(tmp_path):
         load_backbone(tmp_path)
 
 
-def write_gguf(file, architecture: str) -> None:
-    """A tiny tied Llama as a GGUF file in float32, whatever it claims to be."""
+def write_gguf(file, architecture: str, *, without: str = "nothing") -> None:
+    """A tiny tied Llama as a GGUF file in float32, whatever it claims to be, without tensors of a name."""
     folder = save_tiny("llama", file.parent / "whole", tied=True)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())["model"]
     config = tiny_config("llama", tied=True)
@@ -190,6 +191,8 @@ def write_gguf(file, architecture: str) -> None:
             name = f"blk.{number}.{parts[part]}.weight"
         else:
             name = names[name]
+        if without in name:
+            continue
         array = tensor.numpy()
         if "attn_q." in name or "attn_k." in name:  # llama.cpp keeps the halves of a rotation side by side
             heads = config.num_attention_heads if "attn_q." in name else config.num_key_value_heads
@@ -225,6 +228,11 @@ def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
     write_gguf(tmp_path / "whole.gguf", "llama")
     (tmp_path / "torn.gguf").write_bytes((tmp_path / "whole.gguf").read_bytes()[:40_000])
     (tmp_path / "empty.gguf").write_bytes(b"")
+    write_gguf(tmp_path / "part.gguf", "llama", without="blk.1.ffn")
+    with pytest.raises(
+        InputError, match=r"model.layers.1.mlp.down_proj.weight, .* \(4\) are missing in this GGUF file"
+    ):
+        load_backbone(tmp_path / "part.gguf")
     for name in ("torn", "empty"):
         with pytest.raises(InputError, match=f"{name}.gguf: transformers cannot read this GGUF file"):
             load_backbone(tmp_path / f"{name}.gguf")
@@ -243,3 +251,13 @@ def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
 def test_numbers_of_an_adapter_that_cannot_be(given, message):
     with pytest.raises(InputError, match=message):
         Lora(**given)
+
+
+@pytest.mark.parametrize(("share", "layers"), [(0.5, {1}), (0.4, {1}), (1.0, {0, 1})])
+def test_adapters_on_the_top_layers_only(share, layers, tmp_path):
+    model = load_backbone(save_tiny("llama", tmp_path)).load()
+    adapted = get_peft_model(model, lora_config(model, Lora(top_layers=share)))
+    names = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == layers
+    with pytest.raises(InputError, match="top_layers 0: expected a share"):
+        Lora(top_layers=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from selfembed import load_backbone, train
 from selfembed.doctor import examine
@@ -60,3 +61,27 @@ def test_raw_backbone_names_what_a_text_is_about(folder: Path) -> None:
     top = aligned_tokens(explained.raw, explained.head, explained.tokenizer, TEXTS[:1])[0]
     assert {token.token.lower() for token in top} & {"gold", "migration", "ball"}
     assert load_backbone("embedded").tied
+
+
+def test_end_of_text_spelled_out_is_text(folder: Path) -> None:
+    """As the token itself it draws unrelated texts together: 0.99 instead of 0.76."""
+    stock = SentenceTransformer(str(folder), device="cpu")
+    texts = [
+        "The gold rush brought many migrants to Ballarat in 1851.",
+        "A lock is released by another thread.",
+        "Beat the eggs with sugar until they are white.",
+        "The parliament passed a new law on clean drinking water.",
+    ]
+
+    def mean_cosine(suffix: str) -> float:
+        cosines_NN = stock.similarity(*[stock.encode([text + suffix for text in texts])] * 2)
+        return float((cosines_NN.sum() - len(texts)) / (len(texts) * (len(texts) - 1)))
+
+    plain = mean_cosine("")
+    for name in ("<|endoftext|>", "<|im_start|>", "<|im_end|>"):
+        token = stock.tokenizer.convert_tokens_to_ids(name)
+        for text in texts:
+            ids = stock.preprocess([text + name])["input_ids"][0].tolist()
+            bare = stock.preprocess([text])["input_ids"][0].tolist()
+            assert ids.count(token) == bare.count(token)
+        assert mean_cosine(name) < plain + 0.05, name

@@ -13,7 +13,6 @@ from tiny import SENTENCES, save_tiny, tiny_tokenizer
 from transformers import AutoModel
 
 from selfembed.errors import InputError
-from selfembed.ground.hashing import content_hash
 from selfembed.model.backbone import load_backbone
 from selfembed.model.embedder import EmbedderConfig, assemble_folder, build_embedder
 from selfembed.model.memory_tokens import memory_embedding
@@ -102,13 +101,11 @@ def test_memory_start_is_seeded(tiny_backbone_dir):
 def test_folders_in_the_cache(tiny_backbone_dir):
     backbone = load_backbone(tiny_backbone_dir)
     plain = EmbedderConfig(prompt=NO_PROMPT)
-    # what the key was before there were memory tokens
-    key = content_hash(backbone.fingerprint, NO_PROMPT, "causal", "dropout off")
-    assert assemble_folder(backbone, plain).name == key[:16]
-    settings = json.loads((assemble_folder(backbone, plain) / "tokenizer_config.json").read_text())
-    assert "split_special_tokens" not in settings
+    folder = assemble_folder(backbone, plain)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    assert settings["split_special_tokens"] is True
     names = {assemble_folder(backbone, EmbedderConfig(pooling="memory", memory_tokens=k)).name for k in (1, 2)}
-    assert len(names | {key[:16]}) == 3
+    assert len(names | {folder.name}) == 3
 
 
 def test_attention_mode_matters(tiny_backbone_dir):

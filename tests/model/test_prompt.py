@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+
 import pytest
-from tiny import BOS_ID, EOS, EOS_ID, PAD, SENTENCES, UNKNOWN, tiny_tokenizer
-from tokenizers import processors
-from transformers import AutoTokenizer
+from tiny import BOS, BOS_ID, EOS, EOS_ID, PAD, SENTENCES, UNKNOWN, tiny_tokenizer
+from tokenizers import AddedToken, Tokenizer, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from selfembed.errors import InputError
 from selfembed.model.prompt import (
@@ -14,9 +17,11 @@ from selfembed.model.prompt import (
     PromptIds,
     bake_prompt,
     check_prompt,
+    check_text,
     padding_token,
     prompt_ids,
     split_template,
+    text_backend,
 )
 
 KINDS = {
@@ -78,6 +83,73 @@ def test_names_of_memory_tokens_in_a_text_are_text(tmp_path):
     ids = tokenizer(text)["input_ids"]
     assert [i for i in ids if i >= 640] == ids[-2:] == [640, 641]
     assert tokenizer.decode(ids[1:-2]) == text
+
+
+SPELLED = ["{}", "a {} b", "a{}b{}", " {}", "{}\n{} a river"]
+
+
+def control_tokenizer(**kwargs):
+    """With tokens that control a model though only some are declared special, and with plain added words."""
+    tokenizer = tiny_tokenizer(with_bos=True, **kwargs)
+    backend = tokenizer.backend_tokenizer
+    backend.add_special_tokens([AddedToken("<|im_start|>", special=True), AddedToken("[INST]", special=True)])
+    backend.add_tokens([AddedToken(name) for name in ("<think>", "<｜User｜>", "</s>", "covid19", "    ")])
+    return tokenizer
+
+
+CONTROL = [BOS, EOS, PAD, "<|im_start|>", "[INST]", "<think>", "<｜User｜>", "</s>"]
+
+
+@pytest.mark.parametrize("memory_tokens", [0, 2])
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordlevel"])
+def test_special_tokens_spelled_out_in_a_text_are_text(kind, memory_tokens, tmp_path):
+    tokenizer = control_tokenizer(kind=kind)
+    control = {*map(tokenizer.convert_tokens_to_ids, CONTROL)}
+    assert len(control) == len(CONTROL)
+    template = "<|im_start|>{text}[INST]"
+    ids = prompt_ids(tokenizer, template, memory_tokens)
+    start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "[INST]"])
+    assert ids.before == (BOS_ID, start) and ids.after[0] == end, "the house's own prompt has the tokens"
+    baked = bake_prompt(tokenizer, template, max_length=200, memory_tokens=memory_tokens)
+    assert prompt_ids(baked, NO_PROMPT) == PromptIds(before=ids.before, after=ids.after)
+    baked.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    check_text(loaded, baked)
+    for one in (baked, loaded, pickle.loads(pickle.dumps(loaded))):
+        for name in [*CONTROL, *["<memory_1>"] * (memory_tokens > 0)]:
+            for text in SPELLED:
+                found = one(text.replace("{}", name))["input_ids"]
+                own = found[len(ids.before) : len(found) - len(ids.after)]
+                assert tuple(found[: len(ids.before)]) == ids.before and own
+                assert not control & set(own) and not set(own) & set(ids.after), (name, text)
+                if kind == "bpe":
+                    assert one.decode(own) == text.replace("{}", name)
+        for word in ("covid19", "    "):  # what others have added as words stays a word
+            assert tokenizer.convert_tokens_to_ids(word) in one(f"a{word}b")["input_ids"]
+    texts = text_backend(tokenizer)
+    assert texts.encode("a <|im_start|> b").ids[1:] == loaded("a <|im_start|> b")["input_ids"][2 : -len(ids.after)]
+
+
+def test_an_added_word_that_the_vocabulary_has_is_no_control_token():
+    tokenizer = tiny_tokenizer()
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["model"]["vocab"]["<table>"] = 640
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    tokenizer.add_tokens(["<table>"])
+    assert 640 in bake_prompt(tokenizer, NO_PROMPT, max_length=64)("a <table> b")["input_ids"]
+
+
+def test_a_tokenizer_that_forgets_to_read_texts_as_text_is_caught():
+    baked = bake_prompt(tiny_tokenizer(), NO_PROMPT, max_length=64)
+    with pytest.raises(InputError, match="spelled out in a text otherwise"):
+        check_text(PreTrainedTokenizerFast(tokenizer_object=baked.backend_tokenizer), baked)
+
+
+def test_a_prompt_is_read_alike_after_a_call_that_reads_text_as_text():
+    tokenizer = control_tokenizer()
+    before = prompt_ids(tokenizer, "<|im_start|>{text}")
+    tokenizer("a", split_special_tokens=True)
+    assert prompt_ids(tokenizer, "<|im_start|>{text}") == before
 
 
 def test_a_tokenizer_that_has_memory_tokens_is_refused():

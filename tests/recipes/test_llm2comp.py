@@ -18,8 +18,9 @@ from selfembed.ground.files import write_json
 from selfembed.ground.hashing import content_hash
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.recipes import choose_stages, find_recipe
-from selfembed.training import run as training
-from selfembed.training.plan import estimate, make_plan
+from selfembed.training import stage as training
+from selfembed.training.estimate import estimate
+from selfembed.training.plan import make_plan
 from selfembed.training.run import run_plan, train
 
 SETTINGS = {
@@ -362,11 +363,11 @@ def test_early_stopping_keeps_the_best(tiny_backbone_dir, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "options", "message"),
     [
-        ("llm2comp", {}, "recipe llm2comp: its supervised stage needs labelled pairs; .* llm2comp-unsup, which"),
+        ("llm2comp", {}, "recipe llm2comp: its stage supervised needs labelled pairs; .* llm2comp-unsup, which"),
         ("llm2comp-small", {"pairs": []}, "or use llm2comp-unsup-small"),
-        ("llm2comp-unsup", {"pairs": [1]}, "pairs: recipe llm2comp-unsup has no supervised stage; use llm2comp"),
-        ("text2token", {"dev": "x"}, "dev: recipe text2token has no supervised stage"),
-        ("text2token", {"instructions": {"a": "b"}}, "instruction: recipe text2token has no supervised stage"),
+        ("llm2comp-unsup", {"pairs": [1]}, "pairs: recipe llm2comp-unsup has no stage that reads labelled pairs; use"),
+        ("text2token", {"dev": "x"}, "dev: recipe text2token has no stage that reads labelled pairs"),
+        ("text2token", {"instructions": {"a": "b"}}, "instruction: recipe text2token has no stage that reads"),
         ("llm2comp", {"pairs": Dataset.from_dict(PAIRS).select(range(3))}, "batch_size 4: the pairs have 3 rows"),
         ("llm2comp", {"pairs": 7}, "pairs: a int; expected a file"),
         ("llm2comp", {"pairs": "no.jsonl"}, "no.jsonl: there is no such file"),

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from selfembed.errors import InputError
+from selfembed.objectives.bag_of_tokens import BagOfTokens
+from selfembed.objectives.data_driven import DataDriven
+from selfembed.objectives.model_derived import ModelDerived
 from selfembed.recipes import choose_stages, find_recipe, override
-from selfembed.targets.bag_of_tokens import BagOfTokens
-from selfembed.targets.data_driven import DataDriven
-from selfembed.targets.model_derived import ModelDerived
 
 
 def test_numbers_of_the_paper():

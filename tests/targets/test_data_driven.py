@@ -15,8 +15,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from selfembed.errors import InputError
+from selfembed.objectives.data_driven import DataDriven
 from selfembed.targets.bag_of_tokens import build_bag_of_tokens
-from selfembed.targets.data_driven import BareTokenizer, DataDriven, TokenStatistics, build_targets, token_groups
+from selfembed.targets.data_driven import BareTokenizer, TokenStatistics, build_targets, token_groups
 
 PETS = ["cat dog dog", "cat bird", "bird cat fish"]  # idf: cat 0, dog and fish ln 3, bird ln 1.5
 

@@ -9,7 +9,8 @@ from runs import add_random_adapter, plain_embedder
 from tiny import SENTENCES
 
 from selfembed.errors import InputError
-from selfembed.targets.model_derived import CommonDistribution, ModelDerived, build_targets, common_distribution
+from selfembed.objectives.model_derived import ModelDerived
+from selfembed.targets.model_derived import CommonDistribution, build_targets, common_distribution
 
 V = 60
 

@@ -59,6 +59,17 @@ def test_hanta_equals_its_own_tag_sent(hanta):
             assert ours == hanta._model.tag_sent(words, taglevel=0)
 
 
+@pytest.mark.parametrize("text", ["cafe\u0301 naïve", "पुराना पुल", "می\u200cخواهم", "שָׁלוֹם", "สภาท่าเรือ"])
+def test_combining_marks_do_not_break_words(hanta, text):
+    assert [word for word, _ in words_and_tags(hanta, text)] == text.split()
+
+
+def test_marks_apart_or_in_a_letter_tag_alike(hanta):
+    apart, one = (words_and_tags(hanta, f"The {word} opened.") for word in ("cafe\u0301", "café"))
+    assert [tag for _, tag in apart] == [tag for _, tag in one]
+    assert list(hanta.tag(["x\u0301" * 5_000]))[0][0][:2] == (0, 10_000), "a long one is quick"
+
+
 def test_hanta_takes_texts_without_words(hanta):
     assert list(hanta.tag(["", " \n", "?!"])) == [[], [], [(0, 1, "PUNCT"), (1, 2, "PUNCT")]]
 

@@ -196,8 +196,8 @@ COMPRESS += ["--max-length", "40", "--dtype", "float32", "--no-report"]
         ([{"query": "q", "negative": "n"}], [], "nli.jsonl: no column 'positive' or 'answer' or 'pos' among"),
         ([ROW, {"query": "q", "positive": "p"}], [], "nli.jsonl: row 2 has None as 'negative_1'; expected a text"),
         ([ROW, {**ROW, "negative": "the keeper"}], [], "row 2 has its positive as a negative too ('the keeper')"),
-        ("", [], "nli.jsonl: is empty; expected at least one example"),
-        ('{"query": "q", "posi', [], "nli.jsonl: cannot be read as pairs"),
+        ("", [], "nli.jsonl: has no rows; expected at least one example"),
+        ('{"query": "q", "posi', [], "nli.jsonl', line 1: malformed JSON"),
         (
             [{**ROW, "positive": text} for text in SENTENCES],
             [],

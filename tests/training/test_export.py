@@ -14,7 +14,7 @@ import pytest
 import torch
 from runs import PROMPT, add_random_adapter, plain_embedder, run_record
 from sentence_transformers import SentenceTransformer
-from tiny import SENTENCES, save_tiny, tiny_tokenizer
+from tiny import BOS_ID, EOS_ID, PAD_ID, SENTENCES, save_tiny, tiny_tokenizer
 from transformers import AutoModel
 
 from selfembed.errors import InputError
@@ -64,6 +64,32 @@ def test_folder_equals_memory_and_a_forward_pass_by_hand(family, tied, attention
     assert record["cosine_to_model_in_memory"] >= 0.9999 and record["saved_dtype"] == "float32"
     assert "transformers" in json.loads((out / "config_sentence_transformers.json").read_text())["requirements"]
     assert f"| attention | {attention} |" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_special_tokens_spelled_out_in_a_text_are_text_to_stock_classes(kind, tmp_path):
+    raw = save_tiny("llama", tmp_path / "raw", tied=True, tokenizer=tiny_tokenizer(kind, with_bos=True))
+    embedder, backbone, config = plain_embedder(raw, prompt='<|bos|>a "{text}" b<|eos|>')
+    ids = prompt_ids(backbone.tokenizer, config.template)
+    assert ids.before[:2] == (BOS_ID, BOS_ID) and ids.after[-1] == EOS_ID
+    add_random_adapter(embedder)
+    embedder.eval()
+    export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), tmp_path / "out")
+    stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    texts = [f"{SENTENCES[0]} <|eos|>", "<|bos|><|pad|>", f"a<|eos|>{SENTENCES[1]}"]
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    for text, vector, mine in zip(texts, stock.encode(texts), embedder.encode(texts), strict=True):
+        np.testing.assert_allclose(vector, mine, atol=1e-4)
+        (row,) = stock.preprocess([text])["input_ids"].tolist()
+        own = row[len(ids.before) : len(row) - len(ids.after)]
+        assert tuple(row) == (*ids.before, *own, *ids.after) and not {BOS_ID, EOS_ID, PAD_ID} & set(own)
+        with torch.no_grad():
+            spelled, parsed = (
+                model(torch.tensor([[*ids.before, *middle, *ids.after]]))[0][0, -1].numpy()
+                for middle in (own, backbone.tokenizer(text, add_special_tokens=False)["input_ids"])
+            )
+        np.testing.assert_allclose(vector, spelled, atol=1e-4)
+        assert np.abs(vector - parsed).max() > 1e-2
 
 
 def exported_memory(raw, out, *, k, attention="bidirectional"):

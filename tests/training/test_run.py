@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,13 +15,10 @@ from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES, save_tiny
 
 from selfembed.errors import InputError
-from selfembed.losses.compression import Compression
-from selfembed.losses.contrastive import TwoViews
 from selfembed.model.backbone import Backbone
-from selfembed.recipes import Stage, choose_stages, find_recipe
-from selfembed.targets.data_driven import DataDriven
+from selfembed.recipes import choose_stages, find_recipe
 from selfembed.training.plan import make_plan
-from selfembed.training.run import run_plan, stage_dataset, train, training_order
+from selfembed.training.run import run_plan, train
 
 ONLINE = {"common": "online"}
 
@@ -149,28 +147,6 @@ def test_bfloat16_holds_the_adapter_and_what_is_saved_in_float32(tiny_backbone_d
     assert all(torch.equal(saved[name], raw[name]) for name in frozen), "frozen weights keep their digits"
 
 
-def test_training_order():
-    stage = Stage(objective=DataDriven(), steps=5, batch_size=4, micro_batch_size=2)
-    lengths = [3, 9, 1, 7, 5, 2, 8, 4, 6]
-    order = training_order(lengths, stage, seed=0)
-    assert len(order) == 20 and order == training_order(lengths, stage, seed=0)
-    steps = [order[k : k + 4] for k in range(0, 20, 4)]
-    assert all([lengths[i] for i in step] == sorted((lengths[i] for i in step), reverse=True) for step in steps)
-    assert sorted(order[:8]) == list(range(8)), "every text comes once before any comes twice"
-    assert set(order[8:]) == set(range(9))
-    assert training_order(lengths, stage, seed=1)[:8] == order[:8] and training_order(lengths, stage, seed=1) != order
-
-
-def test_training_order_of_a_text_that_comes_again():
-    """It is split elsewhere; of the two views each is the text itself."""
-    texts = ["one fox", "two", "three"]
-    compression = stage_dataset(texts, Stage(objective=Compression(), steps=4, batch_size=2), seed=0)
-    assert compression["label"][:] == list(range(8)) and set(compression["text"]) == set(texts)
-    views = stage_dataset(texts, Stage(objective=TwoViews(), steps=4, batch_size=2), seed=0)
-    assert views.column_names == ["view", "other_view"] and views["view"][:] == views["other_view"][:]
-    assert views["view"][:] == compression["text"][:]
-
-
 @pytest.fixture(scope="module")
 def whole_run(tiny_backbone_dir, tmp_path_factory) -> dict[str, torch.Tensor]:
     out = tmp_path_factory.mktemp("whole") / "out"
@@ -237,6 +213,99 @@ def test_unfinished_run_of_other_settings_is_refused(tiny_backbone_dir, tmp_path
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     shutil.rmtree(tmp_path / "out.partial")
     short_train(tiny_backbone_dir, out, settings={"learning_rate": 1e-3})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("plan", [None, "", "[]", '{"mine": 1}'], ids=["no plan", "empty", "a list", "another"])
+@pytest.mark.parametrize("corpus", [["and or but"], SENTENCES], ids=["fails", "trains"])
+def test_a_folder_that_is_not_ours_is_left_alone(plan, corpus, tiny_backbone_dir, tmp_path):
+    work = tmp_path / "out.partial"
+    (work / "1-data_driven").mkdir(parents=True)
+    (work / "1-data_driven" / "mine").write_text("x")
+    if plan is not None:
+        (work / "plan.json").write_text(plan)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=r"out.partial, which holds something else .*choose another output"):
+        short_train(tiny_backbone_dir, tmp_path / "out", corpus=iter(corpus))
+    assert contents(tmp_path) == before
+
+
+def test_what_a_user_puts_into_our_folder_stays(tiny_backbone_dir, tmp_path):
+    out, work = tmp_path / "out", tmp_path / "out.partial"
+    work.mkdir()  # an empty one is taken
+
+    def add_files(task, done, total):
+        (work / "mine").write_text("x")
+        (work / "folder").mkdir(exist_ok=True)
+        (work / "folder" / "mine").write_text("y")
+
+    short_train(tiny_backbone_dir, out, settings=ONLINE, progress=add_files)
+    assert contents(work) == {"mine": b"x", "folder/mine": b"y"}
+    failing = tmp_path / "failing"
+
+    def add_file(task, done, total):
+        (tmp_path / "failing.partial" / "mine").write_text("x")
+
+    with pytest.raises(InputError, match="key token"):
+        short_train(tiny_backbone_dir, failing, corpus=iter(["and or but"]), progress=add_file)
+    assert contents(tmp_path / "failing.partial") == {"mine": b"x"}
+
+
+def test_a_finished_embedder_named_partial_is_left_alone(tiny_backbone_dir, tmp_path):
+    recipe = choose_stages(find_recipe("text2token"), ["data_driven"])
+    finished = tmp_path / "x.partial"
+    short_train(tiny_backbone_dir, finished, recipe=recipe)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=r"x.partial, which holds something else"):
+        short_train(tiny_backbone_dir, tmp_path / "x", recipe=recipe)
+    assert contents(tmp_path) == before and "model.safetensors" in contents(finished)
+
+
+def test_an_unfinished_run_is_no_place_for_another(tiny_backbone_dir, tmp_path):
+    with pytest.raises(Interruption):
+        short_train(tiny_backbone_dir, tmp_path / "x", progress=interrupt_at("data_driven", 1))
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="exists already"):
+        short_train(tiny_backbone_dir, tmp_path / "x.partial")
+    assert contents(tmp_path) == before
+
+
+def test_outputs_that_no_folder_can_be_moved_to(tiny_backbone_dir, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "broken").symlink_to(tmp_path / "gone")
+    (tmp_path / "file.partial").write_text("x")
+    (tmp_path / "linked.partial").symlink_to(tmp_path / "empty")
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path).name == "mounted")
+    before = sorted(tmp_path.rglob("*"))
+    for out, reason in {
+        ".": "expected the name of a new folder",
+        "..": "expected the name of a new folder",
+        "a\0b": "expected the name of a new folder",
+        tmp_path / "here": "the folder you are in",
+        "x" * 250: "expected at most",
+        "\u00e9" * 120: "expected at most",
+        "/".join(["x" * 200] * 30): "cannot be looked at",
+        tmp_path / "link": "a link",
+        tmp_path / "broken": "a link",
+        tmp_path / "mounted": "a mount point",
+        tmp_path / "file": "a file, a link or a mount point",
+        tmp_path / "linked": "a file, a link or a mount point",
+    }.items():
+        with pytest.raises(InputError, match=reason) as caught:
+            short_train(tiny_backbone_dir, Path(out))
+        assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    longest = "x" * (255 - len(f"..partial.{os.getpid()}.tmp"))
+    recipe = choose_stages(find_recipe("text2token"), ["data_driven"])
+    short_train(tiny_backbone_dir, tmp_path / longest, recipe=recipe, settings={"steps": 1})
+    assert (tmp_path / longest / "model.safetensors").exists()
 
 
 def test_no_text_has_a_key_token(tiny_backbone_dir, tmp_path):

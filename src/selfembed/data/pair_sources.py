@@ -7,30 +7,15 @@ passage, two parts of one passage, two neighbouring passages of one document, or
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from selfembed.data.passages import PassageRow
+from selfembed.data.words import count_words, first_sentence, join_words, split_words
 from selfembed.errors import InputError
 
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[^\W\d_a-z])|(?<=[。！？])")
 LEAST_WORDS = 3  # of a query that is not a title
 LEAST_PASSAGE_WORDS = 6
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A passage of a document.
-
-    Attributes:
-        text: The passage.
-        document: The number of its document; neighbouring passages of one document follow each other.
-        title: The title of the document, or None.
-    """
-
-    text: str
-    document: int
-    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +37,11 @@ class Pair:
     source: str
 
 
-Cut = Callable[[Sequence[Passage], int, random.Random], "tuple[str, str] | None"]
+Cut = Callable[[Sequence[PassageRow], int, random.Random], "tuple[str, str] | None"]
 
 
 def draw_pairs(
-    passages: Sequence[Passage], count: int, *, weights: Mapping[str, float], seed: int = 0
+    passages: Sequence[PassageRow], count: int, *, weights: Mapping[str, float], seed: int = 0
 ) -> list[Pair]:
     """Draws pairs, each from another passage as long as there are any.
 
@@ -86,16 +71,21 @@ def draw_pairs(
         for index in order:
             if len(pairs) == count:
                 break
-            if pair := _pair(passages, index, weights, rng):
+            if pair := draw_pair(passages, index, weights, rng):
                 pairs.append(pair)
         if len(pairs) == before:
             return []
     return pairs
 
 
-def _pair(
-    passages: Sequence[Passage], index: int, weights: Mapping[str, float], rng: random.Random
+def draw_pair(
+    passages: Sequence[PassageRow], index: int, weights: Mapping[str, float], rng: random.Random
 ) -> Pair | None:
+    """Cuts one pair out of a passage; the sources are tried in an order drawn by their weights.
+
+    Returns:
+        The pair, or None where no source gives one.
+    """
     left = {name: weight for name, weight in weights.items() if weight}
     while left:
         name = rng.choices(list(left), list(left.values()))[0]
@@ -107,47 +97,46 @@ def _pair(
 
 
 def sentences(text: str) -> list[str]:
-    """Splits a text behind the punctuation that ends sentences; texts without any are one sentence."""
-    return [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
+    """Splits a text behind the punctuation that ends sentences, in any script; a text without any is one sentence."""
+    found, rest = [], text
+    while rest:
+        first, rest = first_sentence(rest)
+        found.append(first)
+    return [part for part in found if part]
 
 
-def _words(text: str) -> int:
-    """Words; in scripts without spaces two characters count as one."""
-    return max(len(text.split()), sum(ord(character) > 0x2E7F for character in text) // 2)
-
-
-def title_and_passage(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def title_and_passage(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """A title and its passage, without the title where the passage begins with it."""
     passage = passages[index]
     title = (passage.title or "").strip()
     text = passage.text
     if title and text.casefold().startswith(title.casefold()):
         text = text[len(title) :].lstrip(" \t\n.:-")
-    return (title, text) if title and _words(text) >= LEAST_PASSAGE_WORDS else None
+    return (title, text) if title and count_words(text) >= LEAST_PASSAGE_WORDS else None
 
 
-def sentence_and_rest(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def sentence_and_rest(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """A sentence, every other time the first, and the sentences around it."""
     parts = sentences(passages[index].text)
     if len(parts) < 2:
         return None
     chosen = 0 if rng.random() < 0.5 else rng.randrange(len(parts))
-    query, rest = parts[chosen], " ".join(parts[:chosen] + parts[chosen + 1 :])
-    return (query, rest) if _words(query) >= LEAST_WORDS and _words(rest) >= LEAST_PASSAGE_WORDS else None
+    query, rest = parts[chosen], join_words(parts[:chosen] + parts[chosen + 1 :])
+    return (query, rest) if count_words(query) >= LEAST_WORDS and count_words(rest) >= LEAST_PASSAGE_WORDS else None
 
 
-def two_parts(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def two_parts(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """The two sides of a cut between words in the middle third of a passage, the shorter one searching."""
-    words = passages[index].text.split()
+    words = split_words(passages[index].text)
     if len(words) < LEAST_WORDS + LEAST_PASSAGE_WORDS:
         return None
     third = max(LEAST_WORDS, len(words) // 3)
     cut = rng.randint(third, max(third, len(words) - third))
-    parts = sorted((" ".join(words[:cut]), " ".join(words[cut:])), key=len)
+    parts = sorted((join_words(words[:cut]), join_words(words[cut:])), key=len)
     return parts[0], parts[1]
 
 
-def two_neighbours(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def two_neighbours(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """A passage and the one before or after it in its document, the shorter one searching."""
     near = [
         other
@@ -157,23 +146,23 @@ def two_neighbours(passages: Sequence[Passage], index: int, rng: random.Random) 
     if not near:
         return None
     parts = sorted((passages[index].text, passages[rng.choice(near)].text), key=len)
-    return (parts[0], parts[1]) if _words(parts[0]) >= LEAST_WORDS else None
+    return (parts[0], parts[1]) if count_words(parts[0]) >= LEAST_WORDS else None
 
 
-def two_crops(passages: Sequence[Passage], index: int, rng: random.Random) -> tuple[str, str] | None:
+def two_crops(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
     """Two crops of one passage, each of a tenth to a half of its words, a tenth of them deleted; they may overlap.
 
     References:
         Contriever, arXiv 2112.09118, section 3.2 and its code: 5 to 50 % of 256 tokens, 10 % of the words deleted.
     """
-    words = passages[index].text.split()
+    words = split_words(passages[index].text)
     if len(words) < 2 * LEAST_PASSAGE_WORDS:
         return None
 
     def crop() -> str:
         size = max(LEAST_PASSAGE_WORDS, round(len(words) * rng.uniform(0.1, 0.5)))
         start = rng.randint(0, len(words) - size)
-        return " ".join(word for word in words[start : start + size] if rng.random() >= 0.1)
+        return join_words([word for word in words[start : start + size] if rng.random() >= 0.1])
 
     first, second = crop(), crop()
     return (first, second) if first and second else None

@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
-from io import StringIO
-from itertools import count, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.sampler import NoDuplicatesBatchSampler, ProportionalBatchSampler
-from sentence_transformers.util import mine_hard_negatives
-from torch.utils.data import ConcatDataset
+import datasets
+from datasets import Dataset
 
+from selfembed.data import hub
+from selfembed.data.files import ROWS, kind, stem
+from selfembed.data.ledger import Ledger, Place, numbered
+from selfembed.data.mining import other_positives
+from selfembed.data.rows import Choose, Columns, read_rows, with_columns
 from selfembed.errors import InputError
-from selfembed.ground.files import cache_dir, writing
 from selfembed.ground.hashing import content_hash, texts_hash
 
 _QUERY = ("query", "anchor", "question")
 _POSITIVE = ("positive", "answer", "pos")
 _NEGATIVE = re.compile(r"(?:hard_)?negative(?:_?(\d+))?|neg")
-_BUILDERS = {
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-}
-_ROWS_AT_ONCE = 1_000
-_FILL_DRAWS = 100
+_LABEL = (
+    "label", "labels", "relevance", "relevant", "is_relevant", "is_answer", "is_correct", "is_duplicate", "correct",
+    "match", "target", "score",
+)  # fmt: skip
+_TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
+_MOST_LABELLED = 8  # negatives of a row that labels make
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +40,14 @@ class Examples:
         rows: with the columns ``query, positive`` and, where there are any, ``negative_1, negative_2, ...``.
         fingerprint: content hash of the rows, whatever file they came from.
         instruction: what is asked of a text, said before every query and before no other text.
+        notes: what reading labels left out or filled in: what -> how often.
     """
 
     name: str
     rows: Dataset
     fingerprint: str
     instruction: str | None = None
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def negatives(self) -> int:
@@ -67,12 +61,14 @@ class Examples:
         return [before + query for query in self.rows["query"]]
 
     def to_dict(self) -> dict[str, Any]:
+        """For records: what it is, without the rows."""
         return {
             "name": self.name,
             "rows": len(self.rows),
             "negatives": self.negatives,
             "instruction": self.instruction,
             "fingerprint": self.fingerprint,
+            **({"notes": dict(self.notes)} if self.notes else {}),
         }
 
 
@@ -80,26 +76,32 @@ def read_examples(source: Any, *, name: str | None = None) -> Examples:
     """Reads and checks one set.
 
     Args:
-        source: a file (.jsonl, .json, .csv, .tsv, .parquet), a folder that ``datasets`` saved, a hub id (``ID`` or
-            ``ID:CONFIG``) or a ``datasets.Dataset``; of several splits ``train``. The columns are the query
-            (``query``, ``anchor`` or ``question``), the positive (``positive``, ``answer`` or ``pos``) and perhaps
-            hard negatives (``negative``, ``negative_1``, ``negative_2`` ..., ``hard_negative``, ``neg``); others
-            are not read.
+        source: a file of rows (.jsonl, .json, .csv, .tsv, .parquet, each also with .gz or .zst), a folder that
+            ``datasets`` saved or that was cloned from the hub, a hub id (``ID`` or ``ID:CONFIG``) or a
+            ``datasets.Dataset``; of several splits ``train``. The columns are the query (``query``, ``anchor`` or
+            ``question``), the positive (``positive``, ``answer`` or ``pos``) and perhaps hard negatives
+            (``negative``, ``negative_1``, ``negative_2`` ..., ``hard_negative``, ``neg``). Where a column says whether
+            the text answers the query (``label``, ``relevance`` ...; 1 or 0), rows labelled 0 are hard negatives of
+            the rows with the same query that are labelled 1. Other columns are not read.
         name: of the set; None takes the file's without its suffix, or the id's part after the slash.
 
     Raises:
-        InputError: it cannot be read, has no rows, lacks a column, a text is empty, or a negative equals its positive.
+        InputError: it cannot be read, has no rows, lacks a column, a text is empty, a negative equals its positive,
+            or a label is neither 0 nor 1.
     """
-    is_file = isinstance(source, str | os.PathLike) and Path(source).is_file()
+    is_file = isinstance(source, str | os.PathLike) and Path(source).expanduser().is_file()
     where = str(source) if isinstance(source, str | os.PathLike) else name or "pairs"
-    rows = _in_our_columns(_load(source), where)
-    if not len(rows):
+    columns, rows, labels = _read(source, where)
+    if not rows:
         raise InputError(f"{where}: has no rows; expected at least one example")
-    _check(rows, where)
-    texts = (text for row in _rows(rows) for text in row)
-    fingerprint = content_hash(rows.column_names, texts_hash(texts))
-    name = name or (Path(source).stem if is_file else where.rstrip("/").rpartition("/")[2])
-    return Examples(name=name, rows=rows, fingerprint=fingerprint)
+    _check(rows, columns, where)
+    notes: dict[str, int] = {}
+    if labels is not None:
+        columns, rows = _by_label(columns, rows, labels, notes, where)
+    fingerprint = content_hash(columns, texts_hash(text for row in rows for text in row))
+    name = name or (stem(Path(source)) if is_file else where.rstrip("/").rpartition("/")[2])
+    dataset = Dataset.from_dict(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
+    return Examples(name=name, rows=dataset, fingerprint=fingerprint, notes=notes)
 
 
 def read_sets(sources: Any) -> tuple[Examples, ...]:
@@ -111,7 +113,7 @@ def read_sets(sources: Any) -> tuple[Examples, ...]:
     Raises:
         InputError: a set is bad, or two have one name.
     """
-    if isinstance(sources, Mapping) and not isinstance(sources, DatasetDict):
+    if isinstance(sources, Mapping) and not isinstance(sources, datasets.DatasetDict):
         named = list(sources.items())
     else:
         several = sources if isinstance(sources, list | tuple) else [sources]
@@ -139,203 +141,156 @@ def instructed(sets: Sequence[Examples], instructions: Mapping[str, str]) -> tup
     return tuple(replace(one, instruction=instructions.get(one.name)) for one in sets)
 
 
-def pools(
-    sets: Sequence[Examples], *, homogeneous: bool, seed: int, least_negatives: int = 0
-) -> tuple[list[Dataset], int]:
-    """The rows that may come together in a batch, queries with their instruction.
-
-    The trainer needs as many negatives of every row: where sets differ, those of the set that has most are kept and
-    the others are filled up with positives of other queries of the same set, drawn from ``seed``.
-
-    Args:
-        sets: of labelled examples.
-        homogeneous: whether each set is a pool of its own; else all are one.
-        seed: of what is filled in.
-        least_negatives: of a row, filled in where no set has as many.
-
-    Returns:
-        The pools, with columns ``query, positive, negative_1, ...``, and how many negatives were filled in.
-
-    Raises:
-        InputError: a set that must be filled up has one query only.
-    """
-    most = max(least_negatives, *(one.negatives for one in sets))
-    parts, filled = [], 0
-    for one in sets:
-        columns = {"query": one.queries, **{name: list(one.rows[name]) for name in one.rows.column_names[1:]}}
-        for number in range(one.negatives + 1, most + 1):
-            columns[f"negative_{number}"] = _other_positives(columns, one.name, seed=seed + number)
-            filled += len(one.rows)
-        parts.append(Dataset.from_dict(columns))
-    return parts if homogeneous else [concatenate_datasets(parts)], filled
+Rows = list[tuple[Any, ...]]
 
 
-def batches(pools: Sequence[Dataset], *, steps: int, batch_size: int, seed: int) -> list[list[int]]:
-    """Which rows make which batch: no text twice in a batch, long rows first, so that they are padded little.
+def _read(source: Any, where: str) -> tuple[list[str], Rows, list[int] | None]:
+    """Our names of the columns, the values of each row, and its label where there are labels."""
+    names: dict[str, str] = {}
+    label = ""
 
-    The batches are those of sentence-transformers' samplers, reshuffled whenever all rows were seen, of each pool in
-    proportion to its size; they do not depend on the size of mini-batches.
+    def choose(columns: Columns) -> Sequence[str]:
+        nonlocal label
+        names.update(_our_names(columns.names, where))
+        label = next((name for name in _LABEL if name in columns.names and name not in names), "")
+        return [*names, *([label] if label else [])]
 
-    Args:
-        pools: see :func:`pools`.
-        steps: batches wanted.
-        batch_size: rows of a batch.
-        seed: of the shuffles.
-
-    Returns:
-        Row numbers, counted through all pools.
-
-    Raises:
-        InputError: a pool has too few different rows for a batch.
-    """
-    samplers = [
-        NoDuplicatesBatchSampler(rows, batch_size, drop_last=True, generator=torch.Generator(), seed=seed + number)
-        for number, rows in enumerate(pools)
-    ]
-    for rows, sampler in zip(pools, samplers, strict=True):
-        if next(iter(sampler), None) is None:
-            who, instead = ("a set of pairs has", ", take batches=mixed") if len(pools) > 1 else ("the pairs have", "")
+    rows: Rows = []
+    labels: list[Any] = []
+    for number, row in enumerate(_stream(source, choose, where), 1):
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where}: row {number} is a {type(row).__name__}; expected an object with named fields")
+        rows.append(tuple(row.get(name) for name in names))
+        labels.append(row.get(label))
+    if not label:
+        return list(names.values()), rows, None
+    found = [_truth(value) for value in labels]
+    if label == "score" and set(found) != {0, 1}:
+        return list(names.values()), rows, None  # how alike, or a teacher's
+    for number, (value, truth) in enumerate(zip(labels, found, strict=True), 1):
+        if truth is None:
             raise InputError(
-                f"batch_size {batch_size}: {who} {len(rows)} rows, and no text may come twice in a batch; "
-                f"lower batch_size{instead} or give more pairs"
+                f"{where}: row {number} has {value!r} as {label!r}; expected 1 where the text answers the query and 0 "
+                "where not: correct it, or remove that column"
             )
-    sampler = ProportionalBatchSampler(ConcatDataset(pools), samplers, generator=torch.Generator(), seed=seed)
-    found: list[list[int]] = []
-    for epoch in count():
-        if len(found) == steps:
-            break
-        sampler.set_epoch(epoch)
-        found += islice(sampler, steps - len(found))
-    length_N = [sum(map(len, row)) for rows in pools for row in _rows(rows)]
-    return [sorted(batch, key=lambda row: -length_N[row]) for batch in found]
+    return list(names.values()), rows, [int(truth or 0) for truth in found]
 
 
-def with_mined_negatives(
-    rows: Dataset, embedder: SentenceTransformer, *, margin: float, batch_size: int
-) -> tuple[Dataset, int]:
-    """The same rows with negatives that the embedder now takes for near to the query.
-
-    They are positives of other queries, the nearest first; one whose similarity is within ``margin`` (a share of the
-    positive's) of the positive's or above counts as a possible answer and is passed over (NV-Retriever, arXiv
-    2407.15831); of several positives the farthest decides. A row for which not enough are found keeps its negatives.
-
-    Returns:
-        The rows, and for how many of them new negatives were found.
-    """
-    with redirect_stderr(StringIO()):  # the miner draws progress bars unasked
-        mined = mine_hard_negatives(
-            rows.select_columns(["query", "positive"]),
-            embedder,
-            num_negatives=rows.num_columns - 2,
-            relative_margin=margin,
-            output_format="n-tuple",
-            batch_size=batch_size,
-            verbose=False,
-        )
-    negatives = {row[:2]: row[2:] for row in _rows(mined)}
-    fresh = [row[:2] + negatives.get(row[:2], row[2:]) for row in _rows(rows)]
-    columns = map(list, zip(*fresh, strict=True))
-    dataset = Dataset.from_dict(dict(zip(rows.column_names, columns, strict=True)))
-    return dataset, sum(row[:2] in negatives for row in fresh)
-
-
-def in_batches(rows: Dataset, mined: Dataset, order: Sequence[Sequence[int]]) -> Dataset:
-    """The rows batch by batch, with mined negatives but where those are a query or positive of another row there.
-
-    Args:
-        rows: in whose batches no text comes twice.
-        mined: the same rows with mined negatives.
-        order: rows of each batch, see :func:`batches`.
-    """
-    pairs, negatives = rows.select_columns(["query", "positive"]), mined.select_columns(mined.column_names[2:])
-    chosen = []
-    for batch in order:
-        taken = {text for column in pairs[batch].values() for text in column}
-        found = zip(*negatives[batch].values(), strict=True)
-        chosen += [row + (len(rows) if taken.isdisjoint(own) else 0) for row, own in zip(batch, found, strict=True)]
-    return concatenate_datasets([rows, mined]).select(chosen)
-
-
-def _load(source: Any) -> Dataset:
-    """A source as ``datasets`` reads it."""
+def _stream(source: Any, choose: Choose, where: str) -> Iterator[Any]:
+    """Rows of whatever a source is."""
+    ledger, place = Ledger(), Place(repr(where), "row")
+    if isinstance(source, datasets.DatasetDict | datasets.IterableDatasetDict):
+        source = hub.of_split(source, "train", where)
     if isinstance(source, Dataset):
-        return source
-    if isinstance(source, DatasetDict):
-        return _train_split(source, "pairs")
+        return hub.dataset_rows(source, choose, place)
+    if isinstance(source, datasets.IterableDataset):
+        return with_columns(numbered(source, place), choose, place)
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"pairs: a {type(source).__name__}; expected a file, a data set's id or folder, or a Dataset")
     path = Path(source).expanduser()
     if path.is_dir():
-        return _train_split(_reading(source, lambda: load_from_disk(str(path))), source)
-    builder = _BUILDERS.get(path.suffix.lower())
-    if builder is None and path.is_file():
-        raise InputError(f"{source}: expected a file of rows; give one of {', '.join(_BUILDERS)}")
-    if builder and not path.is_file():
+        if hub.is_saved(path):
+            return hub.saved_rows(path, "train", choose, ledger, place)
+        files = hub.cloned_files(path, "train")
+        if files is None:
+            raise InputError(f"{source}: no data set is saved there; expected a file of rows, or a data set's folder")
+        return _of_files(files[0], choose, ledger)
+    if path.is_file():
+        if not kind(path, ROWS):
+            raise InputError(f"{source}: expected a file of rows; give one of {', '.join(ROWS)}, or these with .gz")
+        return read_rows(path, choose, ledger)
+    named = hub.hub_id(str(source))
+    if named is None:
         raise InputError(f"{source}: there is no such file; give the path of one, or the id of a data set")
-    if builder and not path.stat().st_size:
-        raise InputError(f"{source}: is empty; expected at least one example")
-    options: dict[str, Any] = {"split": "train", "cache_dir": str(cache_dir() / "datasets")}
-    if builder:
-        options["data_files"] = str(path)
-    if builder == "csv":
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        options |= {"sep": separator, "keep_default_na": False}
-    name, _, config = str(source).partition(":")
-    with writing(cache_dir()):
-        if builder:
-            return _reading(source, lambda: load_dataset(builder, **options))
-        return _reading(source, lambda: load_dataset(name, config or None, **options))
+    return hub.hub_rows(*named, "train", choose, ledger, place)
 
 
-def _reading(source: Any, read: Any) -> Any:
-    """What a library reads, its errors as one line."""
-    try:
-        return read()
-    except Exception as error:  # whatever the builders, the network and the hub raise
-        reason: BaseException = error
-        while reason.__cause__ is not None:
-            reason = reason.__cause__
-        said = (str(reason).strip().splitlines() or [type(reason).__name__])[0][:300]
-        raise InputError(
-            f"{source}: cannot be read as pairs ({said}); check the spelling, whether the file is empty or damaged, "
-            "and for an id the network"
-        ) from error
+def _of_files(files: Iterable[Path], choose: Choose, ledger: Ledger) -> Iterator[Any]:
+    for file in files:
+        yield from read_rows(file, choose, ledger)
 
 
-def _train_split(data: Any, source: Any) -> Dataset:
-    if not isinstance(data, DatasetDict):
-        return data
-    if "train" not in data:
-        raise InputError(f"{source}: no split 'train' among {', '.join(map(repr, data))}; give a split, saved alone")
-    return data["train"]
-
-
-def _in_our_columns(rows: Dataset, where: str) -> Dataset:
-    """The columns of a set under our names, in our order."""
+def _our_names(columns: Sequence[str], where: str) -> dict[str, str]:
+    """Their names of the columns of a set -> ours, in our order."""
     names = {}
     for ours, others in (("query", _QUERY), ("positive", _POSITIVE)):
-        found = next((name for name in others if name in rows.column_names), None)
+        found = next((name for name in others if name in columns), None)
         if found is None:
             raise InputError(
                 f"{where}: no column {' or '.join(map(repr, others))} among "
-                f"{', '.join(map(repr, rows.column_names)) or 'none'}; expected 'query', 'positive' and perhaps "
+                f"{', '.join(map(repr, columns)) or 'none'}; expected 'query', 'positive' and perhaps "
                 "'negative': rename the columns"
             )
         names[found] = ours
-    matches = [match for name in rows.column_names if (match := _NEGATIVE.fullmatch(name))]
+    matches = [match for name in columns if (match := _NEGATIVE.fullmatch(name))]
     for number, match in enumerate(sorted(matches, key=lambda match: int(match[1] or 0)), 1):
         names[match[0]] = f"negative_{number}"
-    chosen = rows.select_columns(list(names))
-    changed = {theirs: ours for theirs, ours in names.items() if theirs != ours}
-    # in two steps, since our name of one column may be theirs of another
-    chosen = chosen.rename_columns({name: f"_{ours}" for name, ours in changed.items()})
-    return chosen.rename_columns({f"_{ours}": ours for ours in changed.values()}).select_columns(list(names.values()))
+    return names
 
 
-def _check(rows: Dataset, where: str) -> None:
+def _truth(value: Any) -> int | None:
+    """A label as 1 or 0; None for what is neither."""
+    said = str(value).strip().lower()
+    return 1 if said in _TRUE else 0 if said in _FALSE else None
+
+
+def _by_label(
+    columns: list[str], rows: Rows, labels: list[int], notes: dict[str, int], where: str
+) -> tuple[list[str], Rows]:
+    """The rows labelled 1, with the texts of those labelled 0 as negatives of the same query."""
+    wrong: dict[str, dict[str, None]] = {}
+    right: dict[str, set[str]] = {}
+    for row, label in zip(rows, labels, strict=True):
+        if label:
+            right.setdefault(row[0], set()).add(row[1])
+        else:
+            wrong.setdefault(row[0], {})[row[1]] = None
+    if not right:
+        raise InputError(f"{where}: no row is labelled 1; expected texts that answer their query: correct the labels")
+    for query, texts in wrong.items():
+        for text in right.get(query, set()).intersection(texts):
+            raise InputError(
+                f"{where}: {text[:60]!r} is labelled 1 and 0 for {query[:60]!r}; correct or remove one of the rows"
+            )
+    most = min(_MOST_LABELLED, max((len(wrong.get(query, ())) for query in right), default=0))
+    names = [*columns, *(f"negative_{len(columns) - 1 + i}" for i in range(most))]
+    kept: list[list[str | None]] = []
+    for row, label in zip(rows, labels, strict=True):
+        if label:
+            found: list[str | None] = list(wrong.get(row[0], ()))[:most]
+            kept.append([*row, *found, *[None] * (most - len(found))])
+    filled = _filled(names, kept, where)
+    left_out = {
+        "rows labelled 0 without a positive": sum(len(texts) for query, texts in wrong.items() if query not in right),
+        f"labelled negatives beyond {_MOST_LABELLED}": sum(max(0, len(wrong.get(q, ())) - most) for q in right),
+        "negatives drawn from other queries": filled,
+    }
+    notes.update({what: count for what, count in left_out.items() if count})
+    return names, [tuple(row) for row in kept]
+
+
+def _filled(names: Sequence[str], rows: list[list[str | None]], where: str) -> int:
+    """Fills missing negatives with positives of other queries, or again with a row's own; returns how many."""
+    filled = 0
+    for column in range(2, len(names)):
+        if all(row[column] is not None for row in rows):
+            continue
+        drawn = other_positives(dict(zip(names, zip(*rows, strict=True), strict=True)), seed=column)
+        for row, text in zip(rows, drawn, strict=True):
+            if row[column] is None:
+                row[column] = text or row[2]
+                filled += 1
+            if row[column] is None:
+                raise InputError(
+                    f"{where}: no text can stand as a negative of {str(row[0])[:60]!r}; expected rows of other queries"
+                )
+    return filled
+
+
+def _check(rows: Rows, columns: Sequence[str], where: str) -> None:
     """Refuses texts that are none, and negatives that are positives."""
-    for number, (query, positive, *negatives) in enumerate(_rows(rows), 1):
-        for column, value in zip(rows.column_names, (query, positive, *negatives), strict=True):
+    for number, (query, positive, *negatives) in enumerate(rows, 1):
+        for column, value in zip(columns, (query, positive, *negatives), strict=True):
             if not isinstance(value, str) or not value.strip():
                 raise InputError(
                     f"{where}: row {number} has {value!r} as {column!r}; expected a text: correct or remove it"
@@ -344,30 +299,3 @@ def _check(rows: Dataset, where: str) -> None:
             raise InputError(
                 f"{where}: row {number} has its positive as a negative too ({positive[:60]!r}); correct or remove it"
             )
-
-
-def _rows(rows: Dataset) -> Iterator[tuple[Any, ...]]:
-    """The values of each row, in the order of the columns."""
-    for batch in rows.iter(_ROWS_AT_ONCE):
-        yield from zip(*batch.values(), strict=True)
-
-
-def _other_positives(columns: Mapping[str, Sequence[str]], name: str, *, seed: int) -> list[str]:
-    """For each row the positive of another, that is no positive of the same query and no negative it has already."""
-    queries, positives = list(columns["query"]), list(columns["positive"])
-    own: dict[str, set[str]] = {}
-    for query, positive in zip(queries, positives, strict=True):
-        own.setdefault(query, set()).add(positive)
-    there = list(zip(*columns.values(), strict=True))
-    random = np.random.default_rng(seed)
-    drawn = []
-    for query, row in zip(queries, there, strict=True):
-        draws = (positives[i] for i in random.integers(len(positives), size=_FILL_DRAWS))
-        text = next((text for text in draws if text not in own[query] and text not in row), None)
-        if text is None:
-            raise InputError(
-                f"pairs {name}: no text can stand as a negative of {query[:60]!r}; expected positives of other "
-                "queries: give more pairs"
-            )
-        drawn.append(text)
-    return drawn

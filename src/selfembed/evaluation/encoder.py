@@ -78,6 +78,8 @@ def _tokenizer_description(tokenizer: Any) -> Any:
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if hasattr(backend, "to_str"):
         described = json.loads(backend.to_str())
+        if getattr(tokenizer, "split_special_tokens", False):
+            described["split_special_tokens"] = True  # in no tokenizer.json
         return {key: value for key, value in described.items() if key not in ("truncation", "padding")}
     return getattr(tokenizer, "get_vocab", dict)()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,13 +21,16 @@ from mteb.abstasks import (
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.files import stem
+from selfembed.data.ledger import Ledger
+from selfembed.data.rows import column_names, read_rows
+from selfembed.data.words import count_words, first_sentence
 from selfembed.errors import InputError
 from selfembed.evaluation.tables import (
-    SUFFIXES,
     Columns,
     choose_columns,
-    column_names,
     find_file,
+    is_table,
     read_columns,
     require_texts,
 )
@@ -47,7 +49,6 @@ _JUDGEMENTS = {
     "score": ("score",),
 }
 _ANSWERS = {"query": ("query",), "document": ("document", "text"), "relevance": ("relevance", "score")}
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])")
 _QUERY_WORDS, _REST_WORDS = 3, 10  # at least; shorter ones say too little. A title may be one word
 
 
@@ -69,7 +70,7 @@ def sts_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     if low == high:
         raise InputError(f"{file}: every score is {low:g}; expected scores that differ: nothing can be ranked")
     bounds = {"min_score": low, "max_score": high}
-    return _task(AbsTaskSTS, name or file.stem, "STS", "cosine_spearman", _one_split(columns), columns, **bounds)
+    return _task(AbsTaskSTS, name or stem(file), "STS", "cosine_spearman", _one_split(columns), columns, **bounds)
 
 
 def pair_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -89,7 +90,7 @@ def pair_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     if set(columns["labels"]) != {0, 1}:
         raise InputError(f"{file}: labels {sorted(set(columns['labels']))}; expected both 0 and 1, and nothing else")
     kind = "PairClassification"
-    return _task(AbsTaskPairClassification, name or file.stem, kind, "max_ap", _one_split(columns), columns)
+    return _task(AbsTaskPairClassification, name or stem(file), kind, "max_ap", _one_split(columns), columns)
 
 
 def classification_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -120,7 +121,7 @@ def classification_task(file: str | Path, *, name: str | None = None) -> AbsTask
     for columns in splits.values():
         columns["label"] = [number[label] for label in columns["label"]]
     dataset = DatasetDict({split: Dataset.from_dict(columns) for split, columns in splits.items()})
-    return _task(AbsTaskClassification, name or path.stem, "Classification", "accuracy", dataset, splits, note=note)
+    return _task(AbsTaskClassification, name or stem(path), "Classification", "accuracy", dataset, splits, note=note)
 
 
 def clustering_task(file: str | Path, *, name: str | None = None) -> AbsTask:
@@ -143,7 +144,9 @@ def clustering_task(file: str | Path, *, name: str | None = None) -> AbsTask:
         "max_fraction_of_documents_to_embed": None,
         "max_documents_per_cluster": min(len(columns["labels"]), AbsTaskClustering.max_documents_per_cluster),
     }
-    return _task(AbsTaskClustering, name or path.stem, "Clustering", "v_measure", _one_split(columns), columns, **size)
+    return _task(
+        AbsTaskClustering, name or stem(path), "Clustering", "v_measure", _one_split(columns), columns, **size
+    )
 
 
 def retrieval_task(place: str | Path, *, name: str | None = None) -> AbsTask:
@@ -160,10 +163,10 @@ def retrieval_task(place: str | Path, *, name: str | None = None) -> AbsTask:
         InputError: a file or column is missing, a relevance is no whole number, or no query has a relevant document.
     """
     place = Path(place)
-    split = _judged_split(place) if place.suffix in SUFFIXES and not place.is_dir() else retrieval_split(place, "test")
+    split = _judged_split(place) if is_table(place) and not place.is_dir() else retrieval_split(place, "test")
     fingerprint = [list(split["corpus"]["text"]), list(split["queries"]["text"]), split["relevant_docs"]]
     dataset = {"default": {"test": split}}
-    name = name or (place.name if place.is_dir() else place.stem)
+    name = name or (place.name if place.is_dir() else stem(place))
     return _task(AbsTaskRetrieval, name, "Retrieval", "ndcg_at_10", dataset, fingerprint)
 
 
@@ -184,7 +187,7 @@ def reranking_task(file: str | Path, *, name: str | None = None) -> AbsTask:
     note = f"{left_out:,} left out that have not both positives and negatives, as in mteb" if left_out else ""
     fingerprint = [list(split["corpus"]["text"]), list(split["queries"]["text"]), split["relevant_docs"]]
     dataset = {"default": {"test": split}}
-    return _task(AbsTaskRetrieval, name or file.stem, "Reranking", "map_at_1000", dataset, fingerprint, note=note)
+    return _task(AbsTaskRetrieval, name or stem(file), "Reranking", "map_at_1000", dataset, fingerprint, note=note)
 
 
 def self_retrieval_task(
@@ -215,9 +218,9 @@ def self_retrieval_task(
     total = 0
     for text in corpus:
         total += 1
-        first, rest = first_and_rest(text) if isinstance(text, str) else _title_and_rest(*text)
+        first, rest = first_sentence(text) if isinstance(text, str) else _title_and_rest(*text)
         least = _QUERY_WORDS if isinstance(text, str) else 1
-        long_enough = len(first.split()) >= least and len(rest.split()) >= _REST_WORDS
+        long_enough = count_words(first) >= least and count_words(rest) >= _REST_WORDS
         if long_enough and first not in pairs and rest not in rests:
             pairs[first] = rest
             rests.add(rest)
@@ -247,9 +250,8 @@ def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
     """The texts of a corpus, for self-retrieval: with their titles where there are some.
 
     Args:
-        sources: as `Corpus` takes them. A file of rows (.jsonl, .csv, .tsv, .parquet) with the columns ``title`` and
-            ``text``, or a folder of nothing else, gives pairs of the two, each text whole; all else is cut into
-            passages without titles.
+        sources: as `Corpus` takes them. A file of rows with the columns ``title`` and ``text``, or a folder of
+            nothing else, gives pairs of the two, each text whole; all else is cut into passages without titles.
 
     Raises:
         InputError: a file is damaged, or as `Corpus`.
@@ -261,9 +263,9 @@ def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
         if not files or not all({"title", "text"} <= set(column_names(file)) for file in files):
             untitled.append(source)
             continue
-        for columns in map(read_columns, files):
-            for title, text in zip(columns["title"], columns["text"], strict=True):
-                title, text = ("" if value is None else str(value).strip() for value in (title, text))
+        for file in files:
+            for row in read_rows(file, lambda columns: ("title", "text"), Ledger()):
+                title, text = ("" if row.get(name) is None else str(row[name]).strip() for name in ("title", "text"))
                 yield (title, text) if title else text
     if untitled:
         yield from Corpus(untitled)
@@ -272,15 +274,6 @@ def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
 def _title_and_rest(title: str, text: str) -> tuple[str, str]:
     """Without the title, where the text begins with it again: a text is to be found by meaning, not by its words."""
     return title.strip(), text.strip().removeprefix(title.strip()).strip()
-
-
-def first_and_rest(text: str) -> tuple[str, str]:
-    """A text's first line or sentence, whichever ends earlier, and what follows; the rest may be empty."""
-    line, _, below = text.strip().partition("\n")
-    sentence = _SENTENCE_END.split(line, maxsplit=1)
-    if len(sentence) == 2:
-        return sentence[0].strip(), f"{sentence[1]}\n{below}".strip()
-    return line.strip(), below.strip()
 
 
 def folder_task(folder: Path) -> AbsTask:
@@ -426,10 +419,10 @@ def _one_split(columns: Columns) -> DatasetDict:
     return DatasetDict({"test": Dataset.from_dict(columns)})
 
 
-def _needed(folder: Path, stem: str) -> Path:
-    file = find_file(folder, stem)
+def _needed(folder: Path, name: str) -> Path:
+    file = find_file(folder, name)
     if file is None:
-        raise InputError(f"{folder}: has no file {stem!r}; expected {stem}.parquet, {stem}.jsonl, {stem}.csv or .tsv")
+        raise InputError(f"{folder}: has no file {name!r}; expected {name}.parquet, .jsonl, .csv or .tsv")
     return file
 
 

@@ -17,7 +17,7 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
 from selfembed.explanation.checks import require_decodable, require_texts
-from selfembed.model.backbone import Backbone, LMHead, load_backbone
+from selfembed.model.backbone import Backbone, LMHead, load_backbone, require_decoder
 from selfembed.model.embedder import build_embedder, load_embedder, require_embedder
 from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.modes import turn_adapters_off
@@ -92,7 +92,8 @@ def decode_vectors(
     top_Bk, ids_Bk = (torch.cat(parts) for parts in zip(*top, strict=True))
     result = []
     for text, ids_k, top_k in zip(texts, ids_Bk.tolist(), top_Bk.tolist(), strict=True):
-        own_ids = {i for form in (text, " " + text) for i in tokenizer(form, add_special_tokens=False)["input_ids"]}
+        forms = tokenizer([text, " " + text], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        own_ids = {i for ids in forms for i in ids}
         own = {bare(tokenizer.decode([i])) for i in own_ids}
         tokens = [(i, p, tokenizer.decode([i])) for i, p in zip(ids_k, top_k, strict=True)]
         result.append(
@@ -188,7 +189,7 @@ def _load_unrecorded(folder: Path, model: str | Path | None) -> Explained:
     require_embedder(folder)
     if model is None:
         if (folder / "config.json").is_file():
-            load_backbone(folder)  # an encoder has no decoder layer; no other model would help
+            require_decoder(Backbone(str(folder), folder))  # an encoder has no decoder layer; no model would help
         raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it (`model`)")
     backbone = load_backbone(model)
     embedder, raw = load_embedder(folder), load_embedder(folder)

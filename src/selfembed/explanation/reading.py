@@ -14,13 +14,13 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.explanation.aligned_tokens import AlignedToken, Explained, aligned_tokens
 from selfembed.explanation.hit_miss import HitMissChange, hit_miss
 from selfembed.explanation.memory_tokens import MemoryRead, memory_tokens_of, read_memory
 from selfembed.explanation.spectrum import SpectrumChange, compare_spectra
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.cache import choose_texts
 
 _CHUNK = 64  # texts between two progress reports
 _HALVED_TEXTS = 50  # for the alignment of two halves

@@ -12,12 +12,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.ground.options import Range, check_value
 from selfembed.ground.progress import Progress, silent
-from selfembed.model.embedder import build_embedder
-from selfembed.targets.cache import TokenTarget, choose_texts
-from selfembed.targets.model_derived import ModelDerived
 from selfembed.targets.token_targets import TokenTargets
 from selfembed.training.plan import Plan
 
@@ -83,36 +81,27 @@ class TargetPreview:
 
 
 def preview(plan: Plan, *, texts: int = 500, show: int = 5, progress: Progress = silent) -> list[TargetPreview]:
-    """Builds the targets of a seeded sample for every stage of a plan.
+    """Builds the targets of a seeded sample for every stage of a plan that has token targets.
 
-    Online model-derived targets are shown against the common distribution of a sample of that size.
+    Targets that training makes in the step are shown as they are made beforehand.
 
     Raises:
         InputError: a sample size below 1, or a recipe without token targets.
     """
     check_value("texts", texts, Annotated[int, Range(least=1)])
     check_value("show", show, Annotated[int, Range(least=0)])
-    stages = {name: stage for name, stage in plan.recipe.stages.items() if isinstance(stage.objective, TokenTarget)}
-    if not stages:
+    sample = list(choose_texts(plan.corpus.texts(), texts, seed=plan.seed)["text"])
+    views = []
+    for name, stage in plan.recipe.stages.items():
+        material = plan.material(max_length=stage.max_length, budget=stage.budget, texts=sample, progress=progress)
+        targets = stage.objective.targets(material)
+        if targets is not None:
+            views.append(view_of(name, targets, sample, plan.backbone.tokenizer, show))
+    if not views:
         raise InputError(
             f"recipe {plan.recipe.name}: none of its stages ({', '.join(plan.recipe.stages)}) has token targets to "
             "show; expected a recipe such as text2token"
         )
-    sample = list(choose_texts(plan.corpus.texts(), texts, seed=plan.seed)["text"])
-    views = []
-    for name, stage in stages.items():
-        source = plan.target_source()
-        if isinstance(stage.objective, ModelDerived):
-            embedder = build_embedder(
-                plan.backbone,
-                plan.recipe.embedder,
-                max_length=stage.max_length,
-                dtype=plan.dtype,
-                device=plan.device,
-            )
-            source = plan.target_source(embedder, plan.backbone.head().to(plan.device))
-        targets = source.targets(stage.objective, sample, progress)
-        views.append(view_of(name, targets, sample, plan.backbone.tokenizer, show))
     return views
 
 

@@ -9,6 +9,7 @@ from selfembed.errors import MissingPackage
 # The extras of pyproject.toml, with the modules that each brings and what it is for.
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "eval": ("scoring embedders", ("mteb", "pytrec_eval", "scipy")),
+    "search": ("searching by words", ("bm25s", "snowballstemmer")),
     "explain": ("the report's pictures", ("matplotlib",)),
     "tagger": ("the tagger 'hanta'", ("HanTa",)),
     "spacy": ("a tagger of spaCy's", ("spacy",)),

@@ -96,6 +96,11 @@ blockquote { margin: 1.2rem 0 .3rem; padding-left: .8rem; border-left: 3px solid
 .token.miss { border-style: dashed; }
 .token.hit { border: 1px solid currentColor; font-weight: 600; }
 .token small { color: var(--dim); font-weight: normal; }
+form { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0 1.5rem; }
+input, select, button { font: inherit; padding: .3rem .5rem; }
+input[type=search] { flex: 1 1 16rem; min-width: 0; }
+.hits { padding-left: 2rem; }
+.hits li { margin: 0 0 1.2rem; }
 .who { display: inline-block; width: 5.5rem; margin-left: -5.5rem; color: var(--dim); }
 """
 

@@ -36,7 +36,7 @@ Task = Literal["distillation", "continuation", "reconstruction"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compression:
+class CompressionOptions:
     """Which compression task, and where texts are split.
 
     Args:
@@ -113,21 +113,16 @@ class CompressionLoss(nn.Module):
         self,
         model: SentenceTransformer,
         head: nn.Module,
-        options: Compression | None = None,
+        options: CompressionOptions | None = None,
         *,
         bos_id: int | None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if bos_id is None:
-            raise InputError(
-                "the tokenizer has no beginning-of-sequence token, which the decoder reads before the memory tokens; "
-                "use another backbone, or a recipe without compression"
-            )
         self.model = model
         self.head = head
-        self.options = options or Compression()
-        self.bos_id = bos_id
+        self.options = options or CompressionOptions()
+        self.bos_id = require_bos(bos_id)
         self.seed = seed
         self.memory = [memory_embedding(model)]  # in a list: it is the model's, not one more module of the loss
 
@@ -195,12 +190,34 @@ class CompressionLoss(nn.Module):
         parts = zip(hidden_BTD, texts, sites, strict=True)
         return torch.cat([hidden_TD[site - 1 : len(ids_T)] for hidden_TD, ids_T, site in parts])
 
+    def state(self) -> dict[str, Tensor]:
+        """The memory vectors, which are in no adapter."""
+        return {"memory": self.memory[0].memory.detach().cpu()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes back what :meth:`state` gave."""
+        self.memory[0].memory.data.copy_(tensors["memory"])
+
     def get_config_dict(self) -> dict[str, Any]:
         return {"task": self.options.task, "memory_tokens": self.memory[0].memory_tokens}
 
     @property
     def citation(self) -> str:
         return LLM2COMP
+
+
+def require_bos(bos_id: int | None) -> int:
+    """A beginning-of-sequence token, which the decoder reads before the memory tokens.
+
+    Raises:
+        InputError: there is none.
+    """
+    if bos_id is None:
+        raise InputError(
+            "the tokenizer has no beginning-of-sequence token, which the decoder reads before the memory tokens; "
+            "use another backbone, or a recipe without compression"
+        )
+    return bos_id
 
 
 def padded(rows: list[Tensor]) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
 """Contrastive learning: what belongs together shall be nearer than the other texts of the batch.
 
 Without labels these are two views of a text, made by dropout; with labels a query and the text that answers it.
+
+Shapes: B batch, N candidates, D hidden.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -17,112 +18,105 @@ from torch import Tensor, nn
 from selfembed.errors import InputError
 from selfembed.model.modes import decoder_of
 
-
-@dataclass(frozen=True, kw_only=True)
-class TwoViews:
-    """Unsupervised contrastive learning (UCL; SimCSE, Gao et al. 2021).
-
-    Args:
-        temperature: of InfoNCE over cosine similarities.
-        attention_dropout: of attention probabilities while this is trained; backbones ship with 0. The adapter's
-            dropout comes on top.
-
-    References:
-        LLM2Comp, arXiv 2511.17129, and its code: 0.05 and 0.2, from the first view to the second.
-    """
-
-    temperature: float = 0.05
-    attention_dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
-        if not 0 <= self.attention_dropout < 1:
-            raise InputError(f"attention_dropout {self.attention_dropout}: expected a share from 0 to below 1")
+SIMCSE = """\
+@inproceedings{simcse,
+    title = {{SimCSE}: Simple Contrastive Learning of Sentence Embeddings},
+    author = {Tianyu Gao and Xingcheng Yao and Danqi Chen},
+    booktitle = {Proceedings of EMNLP},
+    year = {2021},
+}"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Supervised:
-    """Supervised contrastive learning (SCL): a query against all positives and hard negatives of the batch.
+class TwoViewsLoss(nn.Module):
+    """InfoNCE between two views of a text, made by dropout, the other texts of the batch being the negatives.
+
+    From the first view to the second, over cosine similarities. Gradients are cached (Gao et al. 2021, arXiv
+    2101.06983): memory depends on ``mini_batch_size``, the loss only on the batch.
 
     Args:
-        temperature: of InfoNCE over cosine similarities.
-        batches: ``"mixed"`` over all sets of pairs, or ``"homogeneous"``: each batch from one set.
-        false_negative_margin: None takes every other candidate for a negative. A number leaves out those, hard
-            negatives among them, whose similarity to the query is above the positive's minus this: 0 all that are
-            nearer than the positive, -0.1 those nearer by more than 0.1.
-        refresh_every: steps after which hard negatives are mined anew with the embedder as it is then; None never.
-        refresh_margin: a mined negative stays below the positive's similarity by at least this share of it.
-        eval_steps: steps between evaluations on the development pairs, if there are any.
-        patience: evaluations without gain after which training stops.
-        metric: of retrieval over the development pairs.
+        model: the SentenceTransformer to train, with some dropout on.
+        temperature: of InfoNCE.
+        mini_batch_size: texts per forward pass.
 
     References:
-        LLM2Comp, arXiv 2511.17129, and its code: 0.05, one direction, mixed batches, no masking. The paper names
-        dynamic hard negatives as an open point; refreshing is ours.
+        SimCSE (Gao et al. 2021, arXiv 2104.08821), unsupervised.
+
+    Inputs:
+        +-------+--------+
+        | Texts | Labels |
+        +=======+========+
+        | text  | unused |
+        +-------+--------+
     """
 
-    temperature: float = 0.05
-    batches: Literal["mixed", "homogeneous"] = "mixed"
-    false_negative_margin: float | None = None
-    refresh_every: int | None = None
-    refresh_margin: float = 0.05
-    eval_steps: int = 50
-    patience: int = 3
-    metric: Literal["ndcg@10", "mrr@10"] = "ndcg@10"
+    columns = ("text", "text")
 
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
-        if self.batches not in ("mixed", "homogeneous"):
-            raise InputError(f"batches {self.batches!r}: expected 'mixed' or 'homogeneous'")
-        if self.metric not in ("ndcg@10", "mrr@10"):
-            raise InputError(f"metric {self.metric!r}: expected 'ndcg@10' or 'mrr@10'")
-        if self.false_negative_margin is not None and not -2 <= self.false_negative_margin <= 2:
-            raise InputError(
-                f"false_negative_margin {self.false_negative_margin}: expected a difference of cosines, e.g. 0 or -0.1"
-            )
-        if not 0 <= self.refresh_margin < 1:
-            raise InputError(f"refresh_margin {self.refresh_margin}: expected a share from 0 to below 1")
-        for name in ("refresh_every", "eval_steps", "patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} {value}: expected at least 1")
+    def __init__(self, model: SentenceTransformer, *, temperature: float = 0.05, mini_batch_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature
+        self.cached = _info_nce(model, temperature, mini_batch_size)
+
+    def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats of a batch, float32 scalar."""
+        return self.cached([dict(sentence_features[0]) for _ in self.columns], None)
+
+    def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor) -> None:
+        """Nothing: the embeddings are all it needs."""
+
+    def of_embeddings(self, embeddings: list[Tensor], constants: None = None) -> Tensor:
+        """The same from ``first_BD`` and ``second_BD``."""
+        return info_nce(*embeddings, temperature=self.temperature)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "mini_batch_size": self.cached.mini_batch_size}
 
     @property
-    def pools(self) -> dict[str, Any]:
-        """What :func:`selfembed.data.pairs.pools` is to make: negatives to be mined anew have something to replace."""
-        return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
+    def citation(self) -> str:
+        return SIMCSE
 
 
-def two_views_loss(
-    model: SentenceTransformer, options: TwoViews, *, mini_batch_size: int
-) -> CachedMultipleNegativesRankingLoss:
-    """InfoNCE between two columns with the same texts, the other texts of the batch being the negatives.
+def info_nce(
+    anchor_BD: Tensor, candidate_ND: Tensor, *, temperature: float, excluded_BN: Tensor | None = None
+) -> Tensor:
+    """InfoNCE over cosine similarities: candidate i belongs to anchor i, all others do not.
 
-    Gradients are cached (Gao et al. 2021, arXiv 2101.06983): memory depends on ``mini_batch_size``, the loss only on
-    the batch.
+    Args:
+        anchor_BD: embeddings.
+        candidate_ND: embeddings, at least one for every anchor.
+        temperature: the similarities are divided by it.
+        excluded_BN: True where a candidate is left out of an anchor's sum; never the one that belongs to it.
+
+    Returns:
+        Mean cross-entropy in nats, float32 scalar.
     """
-    return _info_nce(model, options.temperature, mini_batch_size)
+    logits_BN = cosine(anchor_BD, candidate_ND) / temperature
+    if excluded_BN is not None:
+        logits_BN = logits_BN.masked_fill(excluded_BN, -torch.inf)
+    return nn.functional.cross_entropy(logits_BN, torch.arange(len(logits_BN), device=logits_BN.device))
 
 
 def supervised_loss(
-    model: SentenceTransformer, options: Supervised, *, mini_batch_size: int
+    model: SentenceTransformer,
+    *,
+    temperature: float = 0.05,
+    false_negative_margin: float | None = None,
+    mini_batch_size: int,
 ) -> CachedMultipleNegativesRankingLoss | CachedGISTEmbedLoss:
     """InfoNCE from a query to its positive, among all positives and hard negatives of the batch; gradients cached.
 
     With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829), guided by the model
     itself as it is in training, dropout included: one more forward pass.
     """
-    if options.false_negative_margin is None:
-        return _info_nce(model, options.temperature, mini_batch_size)
+    if false_negative_margin is None:
+        return _info_nce(model, temperature, mini_batch_size)
     loss = CachedGISTEmbedLoss(
         model,
         guide=model,
-        temperature=options.temperature,
+        temperature=temperature,
         mini_batch_size=mini_batch_size,
         margin_strategy="absolute",
-        margin=options.false_negative_margin,
+        margin=false_negative_margin,
         contrast_anchors=False,
         contrast_positives=False,
     )

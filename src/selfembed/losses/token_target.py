@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from selfembed.errors import InputError
 from selfembed.losses.divergence import chunked_sparse_kl, chunks
 from selfembed.model.backbone import raw_backbone
-from selfembed.targets.model_derived import CommonDistribution, ModelDerived
+from selfembed.targets.model_derived import CommonDistribution, ModelDerivedOptions
 from selfembed.targets.token_targets import TokenTargets
 
 TEXT2TOKEN = """\
@@ -60,6 +60,8 @@ class TokenTargetLoss(nn.Module):
             SentenceTransformerTrainer(model=model, train_dataset=dataset, loss=loss).train()
     """
 
+    columns = ("text",)
+
     def __init__(self, model: SentenceTransformer, head: nn.Module, targets: TokenTargets) -> None:
         super().__init__()
         self.model = model
@@ -72,12 +74,25 @@ class TokenTargetLoss(nn.Module):
         Raises:
             InputError: the loss is not a number.
         """
+        constants = self.constants({}, labels)
+        return self.of_embeddings([self.model(sentence_features[0])["sentence_embedding"]], constants)
+
+    def constants(
+        self, features: dict[str, dict[str, Tensor]], labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """ids_BK, weights_BK and perhaps rest_B of the texts of these labels."""
         rows = labels.tolist()
         ids_BK, weights_BK = (tensor.to(labels.device) for tensor in self.targets.batch(rows))
         rest_B = self.targets.rest(rows)
-        rest_B = None if rest_B is None else rest_B.to(labels.device)
-        embedding_BD = self.model(sentence_features[0])["sentence_embedding"]
-        return finite(chunked_sparse_kl(embedding_BD, self.head, ids_BK, weights_BK, rest_B).mean())
+        return ids_BK, weights_BK, None if rest_B is None else rest_B.to(labels.device)
+
+    def of_embeddings(self, embeddings: list[Tensor], constants: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
+        """The same from ``embedding_BD`` and :meth:`constants`.
+
+        Raises:
+            InputError: the loss is not a number.
+        """
+        return finite(chunked_sparse_kl(embeddings[0], self.head, *constants).mean())
 
     def get_config_dict(self) -> dict[str, Any]:
         return {"targets": len(self.targets), "vocabulary": self.targets.vocab_size}
@@ -109,7 +124,9 @@ class OnlineModelDerivedLoss(nn.Module):
         +-------+--------+
     """
 
-    def __init__(self, model: SentenceTransformer, head: nn.Module, options: ModelDerived) -> None:
+    columns = ("text",)
+
+    def __init__(self, model: SentenceTransformer, head: nn.Module, options: ModelDerivedOptions) -> None:
         super().__init__()
         self.model = model
         self.head = head
@@ -123,10 +140,30 @@ class OnlineModelDerivedLoss(nn.Module):
             InputError: the loss is not a number.
         """
         features = sentence_features[0]
+        constants = self.constants({"text": features}, labels)
+        return self.of_embeddings([self.model(features)["sentence_embedding"]], constants)
+
+    def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """ids_BK and weights_BK, by a forward pass of the raw backbone; the texts count in the common distribution."""
         with raw_backbone(self.model):
-            ids_BK, weights_BK = self._targets(self.model(dict(features))["sentence_embedding"])
-        embedding_BD = self.model(features)["sentence_embedding"]
-        return finite(chunked_sparse_kl(embedding_BD, self.head, ids_BK, weights_BK).mean())
+            return self._targets(self.model(dict(features["text"]))["sentence_embedding"])
+
+    def of_embeddings(self, embeddings: list[Tensor], constants: tuple[Tensor, Tensor]) -> Tensor:
+        """The same from ``embedding_BD`` and :meth:`constants`.
+
+        Raises:
+            InputError: the loss is not a number.
+        """
+        return finite(chunked_sparse_kl(embeddings[0], self.head, *constants).mean())
+
+    def state(self) -> dict[str, Tensor]:
+        """The sum and the number of texts of the common distribution."""
+        return {"sum": self.common.sum_V.cpu(), "texts": torch.tensor(self.common.texts)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes back what :meth:`state` gave."""
+        self.common.sum_V = tensors["sum"].to(self.head.weight.device)
+        self.common.texts = int(tensors["texts"])
 
     def _targets(self, raw_BD: Tensor) -> tuple[Tensor, Tensor]:
         """ids_BK and weights_BK. The logits are computed twice: all texts count before the first target is made."""

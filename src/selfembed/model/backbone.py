@@ -6,6 +6,7 @@ Shapes: B batch, D hidden, V vocabulary.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import Annotated, Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
@@ -24,10 +24,12 @@ from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, cache_dir
 from selfembed.ground.hashing import content_hash, files_hash
 from selfembed.ground.options import Range, check_options
+from selfembed.model.checkpoint import HEAD, listed, read_tensors, require_plain, require_whole, weight_files
 from selfembed.model.modes import mode_kept, turn_adapters_off
 
 EMBEDDED = "embedded"
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in")
+_DECODER_LAYERS = ("lm_head", "embed_out")
 # A decoder layer larger than this stays in the checkpoint's dtype; a smaller one is held in float32.
 _FLOAT32_HEAD_ELEMENTS = 2**28
 
@@ -61,20 +63,40 @@ class Backbone:
 
     @property
     def weight_files(self) -> list[Path]:
-        return sorted(file for pattern in _WEIGHTS for file in self.folder.glob(pattern))
+        """The files that the weights are read from, an index included."""
+        return weight_files(self.folder)
 
     @property
     def vocab_size(self) -> int:
         return self.config.get_text_config().vocab_size
 
-    @property
+    @cached_property
     def tied(self) -> bool:
-        """Whether the decoder layer is the input embedding matrix."""
-        return bool(self.config.get_text_config().tie_word_embeddings)
+        """Whether the decoder layer is the input embedding matrix: by its config, unless its weights say otherwise."""
+        if not self.config.get_text_config().tie_word_embeddings:
+            return False
+        own = read_tensors(self.weight_files, _DECODER_LAYERS)
+        table = read_tensors(self.weight_files, _INPUT_EMBEDDINGS) if own else {}
+        return not own or not table or torch.equal(own["weight"], table["weight"])
 
     def load(self, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """The whole causal language model."""
-        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=dtype, trust_remote_code=self.trust_remote_code)
+        """The whole causal language model.
+
+        Raises:
+            InputError: weights are missing.
+        """
+        model, info = AutoModelForCausalLM.from_pretrained(
+            self.folder, dtype=dtype, trust_remote_code=self.trust_remote_code, output_loading_info=True
+        )
+        missing = set(info["missing_keys"])
+        if missing and (self.folder / HEAD).is_file():
+            layer = dict(model.get_output_embeddings().named_parameters())
+            for kind, tensor in read_tensors([self.folder / HEAD], ("lm_head",)).items():
+                layer[kind].data.copy_(tensor)
+                missing.discard(f"lm_head.{kind}")
+        if missing:
+            raise InputError(f"model {self.name}: {listed(missing)} missing in its weights; download it again")
+        return model
 
     def head(self) -> LMHead:
         """The frozen decoder layer."""
@@ -82,16 +104,10 @@ class Backbone:
         return LMHead(self._head_weights(), scale=scale, soft_cap=soft_cap)
 
     def _head_weights(self) -> dict[str, torch.Tensor]:
-        names = ("embed_tokens.weight", "wte.weight", "embed_in.weight") if self.tied else ("lm_head", "embed_out")
-        found: dict[str, torch.Tensor] = {}
-        for file in self.folder.glob("*.safetensors"):
-            with safe_open(file, framework="pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 (safe_open is no dict)
-                    last = ".".join(key.split(".")[-2:])
-                    if self.tied and last in names:
-                        found["weight"] = tensors.get_tensor(key)
-                    elif not self.tied and last.split(".")[0] in names:
-                        found[last.split(".")[1]] = tensors.get_tensor(key)
+        names = _INPUT_EMBEDDINGS if self.tied else _DECODER_LAYERS
+        found = read_tensors(self.weight_files, names)
+        if "weight" not in found and not self.tied and (self.folder / HEAD).is_file():
+            found = read_tensors([self.folder / HEAD], names)
         if "weight" not in found:
             # An unusual name: let transformers say which layer it is.
             layer = self.load("auto").get_output_embeddings()
@@ -153,7 +169,8 @@ def load_backbone(
         trust_remote_code: let the model's own Python code run.
 
     Raises:
-        InputError: nothing found there, not a causal decoder, no safetensors, an unsupported GGUF architecture.
+        InputError: nothing found there, not a causal decoder, no safetensors, an adapter or quantized weights, an
+            unsupported GGUF architecture, or weights that are missing or not finite.
     """
     name, path = str(model), Path(model).expanduser()
     if name == EMBEDDED:
@@ -169,7 +186,8 @@ def load_backbone(
     else:
         folder = _download(name, revision)
     backbone = Backbone(name, folder, trust_remote_code)
-    _require_decoder(backbone)
+    require_decoder(backbone)
+    require_whole(name, folder, trust_remote_code=trust_remote_code)
     return backbone
 
 
@@ -190,7 +208,9 @@ def _convert_gguf(file: Path, name: str) -> Path:
     if folder.is_dir():
         return folder
     try:
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except ImportError as error:
         raise InputError(f"model {name}: reading GGUF needs the package gguf; run: pip install gguf") from error
@@ -200,6 +220,8 @@ def _convert_gguf(file: Path, name: str) -> Path:
             f"model {name}: transformers cannot read this GGUF file ({reason}); expected a whole file of an "
             "architecture it supports (llama, mistral, qwen2, qwen3, gemma2, phi3, ...); or give the original folder"
         ) from error
+    if info["missing_keys"]:
+        raise InputError(f"model {name}: {listed(info['missing_keys'])} missing in this GGUF file; download it again")
     # transformers refuses to save while these say "quantized"; the tensors are plain float32 by now.
     for holder, attribute in ((model, "hf_quantizer"), (model, "quantization_method"), (model, "is_quantized")):
         if hasattr(holder, attribute):
@@ -230,7 +252,12 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _require_decoder(backbone: Backbone) -> None:
+def require_decoder(backbone: Backbone) -> None:
+    """Refuses a folder that is no decoder-only language model with plain weights and a fast tokenizer.
+
+    Raises:
+        InputError: it is none.
+    """
     name = backbone.name
     if not (backbone.folder / "config.json").is_file():
         raise InputError(f"model {name}: no config.json in {backbone.folder}; expected a transformers model folder")
@@ -247,18 +274,7 @@ def _require_decoder(backbone: Backbone) -> None:
             f"model {name}: {config.model_type} is not a decoder-only language model; "
             "expected a causal decoder such as llama, mistral, qwen or gemma"
         )
-    if not backbone.weight_files:
-        others = sorted(file.name for file in backbone.folder.glob("*.bin"))
-        raise InputError(
-            f"model {name}: no *.safetensors in {backbone.folder}{f' (only {others[0]})' if others else ''}; "
-            "load it once with transformers and save_pretrained it to get safetensors"
-        )
-    for file in backbone.folder.glob("*.safetensors"):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"model {name}: {file.name} is damaged ({error}); copy or download it again") from error
+    require_plain(name, backbone.folder, config)
     try:
         tokenizer = backbone.tokenizer
     except Exception as error:
@@ -283,6 +299,8 @@ class Lora:
         dropout: on the adapter's input, the only dropout in training.
         targets: names of linear layers; the default is the query and value projections, or the fused projection that
             holds them where a family has no separate ones.
+        top_layers: share of the layers, from the top, that get adapters. The layers below need no backward pass, and
+            no activations are kept of them.
 
     Raises:
         InputError: a value outside its range.
@@ -292,6 +310,7 @@ class Lora:
     alpha: Annotated[int, Range(least=1)] = 32
     dropout: Annotated[float, Range(least=0, below=1)] = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+    top_layers: Annotated[float, Range(above=0, most=1)] = 1.0
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -314,14 +333,28 @@ def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
             f"LoRA targets {', '.join(missing)}: not in {model.config.model_type}; "
             f"its layers are {', '.join(sorted(linear))}"
         )
+    adapted: list[str] | None = targets
+    if lora.top_layers < 1 and targets:
+        layers = model.config.get_text_config().num_hidden_layers
+        lowest = layers - math.ceil(lora.top_layers * layers)
+        adapted = [
+            name
+            for name, _ in model.named_modules()
+            if name.rpartition(".")[2] in targets and _layer_number(name) >= lowest
+        ]
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=targets,
+        target_modules=adapted,
         bias="none",
         task_type="FEATURE_EXTRACTION",
     )
+
+
+def _layer_number(name: str) -> int:
+    """The number of the layer that a module is in, -1 for what is in none."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), -1)
 
 
 @contextmanager

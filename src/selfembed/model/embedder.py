@@ -22,7 +22,7 @@ from selfembed.model.attention import Attention, probe_attention, require_attent
 from selfembed.model.backbone import Backbone
 from selfembed.model.memory_tokens import MemoryInit, put_in_memory
 from selfembed.model.pooling import TYPE, MemoryPooling
-from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, prompt_ids
+from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, check_text, prompt_ids
 
 PoolingMode = Literal["last", "mean", "memory"]
 
@@ -217,7 +217,7 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
     It lies in the cache under a hash of what went into it.
     """
     memory = [f"{config.memory_tokens} memory tokens"] if config.memory_tokens else []
-    key = content_hash(backbone.fingerprint, config.template, config.attention, "dropout off", *memory)
+    key = content_hash(backbone.fingerprint, config.template, config.attention, "dropout off, text is text", *memory)
     folder = cache_dir() / "embedders" / key[:16]
     if folder.is_dir() and all(file.exists() for file in folder.iterdir()):
         return folder
@@ -247,7 +247,7 @@ def embedding_config(backbone: Backbone, config: EmbedderConfig) -> PretrainedCo
 
 
 def save_tokenizer(backbone: Backbone, config: EmbedderConfig, folder: Path, *, max_length: int) -> None:
-    """Writes the prompted tokenizer and proves that it comes back with its prompt.
+    """Writes the prompted tokenizer and proves that it comes back with its prompt, and reads texts as text.
 
     Raises:
         InputError: it does not.
@@ -258,3 +258,4 @@ def save_tokenizer(backbone: Backbone, config: EmbedderConfig, folder: Path, *, 
 
     reloaded = AutoTokenizer.from_pretrained(folder)
     check_prompt(reloaded, embedder_prompt(backbone, config))
+    check_text(reloaded, baked)

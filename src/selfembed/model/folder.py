@@ -40,13 +40,22 @@ class StageRecord:
     texts: int
     preparation_seconds: float
     training_seconds: float
-    loss_curve: list[dict[str, float]]
+    loss_curve: list[dict[str, Any]]
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def losses(self) -> list[float]:
         """The loss of every step."""
         return [entry["loss"] for entry in self.loss_curve]
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of what the loss is the sum of; empty where it is one."""
+        return list(self.loss_curve[0].get("parts", ())) if self.loss_curve else []
+
+    def losses_of(self, part: str) -> list[float]:
+        """The part's share of the loss of every step."""
+        return [entry["parts"][part] for entry in self.loss_curve]
 
     @classmethod
     def from_dict(cls, value: Any, place: str = "stage") -> StageRecord:
@@ -88,6 +97,7 @@ class RunRecord:
         pairs: labelled examples, a set each; None where there were none.
         dev: the set that decided when to stop.
         stages: how each went, in order.
+        self_retrieval: what training was worth on texts of the corpus itself, where that was measured.
         environment: versions and hardware.
         peak_memory_gib: largest memory of the process.
         peak_gpu_memory_gib: largest memory on a GPU, where it ran on one.
@@ -108,6 +118,7 @@ class RunRecord:
     pairs: list[dict[str, Any]] | None = None
     dev: dict[str, Any] | None = None
     stages: list[StageRecord]
+    self_retrieval: dict[str, Any] | None = None
     environment: dict[str, Any]
     peak_memory_gib: float
     peak_gpu_memory_gib: float | None = None

@@ -6,10 +6,14 @@ the rest, and whatever reads the folder (sentence-transformers, a server) applie
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -21,6 +25,10 @@ NO_PROMPT = "{text}"
 
 _SLOT = "{text}"
 _MEMORY_TOKEN = "<memory_{}>"
+# Added tokens that control a model though their tokenizer does not declare them special: DeepSeek's turns, Phi-3's
+# </s>. Other names in angle brackets count where the vocabulary lacks them (Qwen3's <think>, not Gemma's <table>).
+_CONTROL = re.compile(r"<[|｜].*[|｜]>|</?(s|unk|pad|bos|eos|mask)>", re.DOTALL)
+_BRACKETED = re.compile(r"</?[^<>\s]+>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +58,7 @@ def split_template(template: str) -> tuple[str, str]:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, template: str, memory_tokens: int = 0) -> PromptIds:
-    """Tokenizes a prompt once, with the text's place left open.
+    """Tokenizes a prompt once, with the text's place left open. Names of special tokens in the prompt are the tokens.
 
     The tokenizer's own bos is kept in front. Its own eos is kept only where nothing else comes after the text:
     otherwise the embedding is read at the prompt's last token or at the memory tokens.
@@ -62,6 +70,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, template: str, memory_tokens:
         InputError: a malformed template, a tokenizer without a ``tokenizers`` backend or with such tokens already.
     """
     backend = backend_tokenizer(tokenizer)
+    if backend.encode_special_tokens:  # a tokenizer told to read texts as text; a copy forgets it
+        backend = Tokenizer.from_str(backend.to_str())
     before, after = split_template(template)
     native = backend.encode("a", add_special_tokens=True)
     special = [i for i, mask in enumerate(native.special_tokens_mask) if mask]
@@ -110,6 +120,48 @@ def backend_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     return tokenizer.backend_tokenizer
 
 
+def text_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """A copy of the ``tokenizers`` object that reads all of a text as text, without truncation and padding.
+
+    Names of special tokens that are spelled out in a text are read piece by piece. A copy of the copy forgets half of
+    that (``encode_special_tokens`` is in no file); transformers sets it anew from ``split_special_tokens``.
+
+    Raises:
+        InputError: see :func:`backend_tokenizer`.
+    """
+    backend = Tokenizer.from_str(backend_tokenizer(tokenizer).to_str())
+    own = backend.get_vocab(with_added_tokens=False)
+    added = list(backend.get_added_tokens_decoder().values())
+    declared = set(tokenizer.all_special_tokens)
+    control = {
+        token.content
+        for token in added
+        if not token.special
+        and (
+            token.content in declared
+            or _CONTROL.fullmatch(token.content)
+            or (token.content not in own and _BRACKETED.fullmatch(token.content))
+        )
+    }
+    if control:
+        state = json.loads(backend.to_str())
+        for token in state["added_tokens"]:
+            token["special"] |= token["content"] in control
+        backend = Tokenizer.from_str(json.dumps(state))
+    # A model that looks whole stretches of text up in its vocabulary (Unigram, say) finds the names there.
+    if not isinstance(backend.model, BPE) or backend.model.ignore_merges:
+        special = {token.content for token in added if token.special} | control
+        found = sorted(name for name in special if name in own and len(name) > 1)
+        if found:
+            names = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in found)
+            cut = Split(Regex(names), "isolated")
+            backend.pre_tokenizer = cut if backend.pre_tokenizer is None else Sequence([backend.pre_tokenizer, cut])
+    backend.no_padding()
+    backend.no_truncation()
+    backend.encode_special_tokens = True
+    return backend
+
+
 def bake_prompt(
     tokenizer: PreTrainedTokenizerBase, template: str, *, max_length: int, memory_tokens: int = 0
 ) -> PreTrainedTokenizerFast:
@@ -118,8 +170,8 @@ def bake_prompt(
     It is built afresh from the ``tokenizers`` object, so that neither a chat template nor bos/eos settings travel
     along: sentence-transformers would wrap texts in the one, transformers rebuild the template for the others.
 
-    With memory tokens, names of special tokens that stand in a text are text, read piece by piece
-    (``split_special_tokens``); what reads ``tokenizer.json`` alone does not know that setting.
+    Names of special tokens that stand in a text are text, read piece by piece (``split_special_tokens``); what reads
+    ``tokenizer.json`` alone does not know that setting. Those in the template are the tokens.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -133,9 +185,7 @@ def bake_prompt(
     ids = prompt_ids(tokenizer, template, memory_tokens)
     if max_length < len(ids) + 1:
         raise InputError(f"max_length {max_length}: the prompt alone takes {len(ids)} tokens; give a larger one")
-    backend = Tokenizer.from_str(backend_tokenizer(tokenizer).to_str())
-    backend.no_padding()
-    backend.no_truncation()
+    backend = text_backend(tokenizer)
     if memory_tokens:
         _add_memory_tokens(backend, memory_tokens)
     specials, single = [], "$A:0"
@@ -152,7 +202,7 @@ def bake_prompt(
         padding_side="right",
         truncation_side="right",
         pad_token=padding_token(tokenizer),
-        **({"split_special_tokens": True} if memory_tokens else {}),
+        split_special_tokens=True,
         **{
             name: getattr(tokenizer, name)
             for name in ("bos_token", "eos_token", "unk_token")
@@ -182,6 +232,22 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
     fallback = [pad or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)]
     names: list[str] = named + unknown + free + fallback
     return names[0]
+
+
+def check_text(tokenizer: PreTrainedTokenizerBase, baked: PreTrainedTokenizerBase) -> None:
+    """Proves that a tokenizer that was saved and loaded reads names of special tokens as before, as text.
+
+    Raises:
+        InputError: it does not.
+    """
+    names = [token.content for token in baked.added_tokens_decoder.values()]
+    text = "".join(f"a{name} {name}" for name in names)
+    found, expected = (one(text, truncation=False, verbose=False)["input_ids"] for one in (tokenizer, baked))
+    if found != expected:
+        raise InputError(
+            "the tokenizer reads special tokens that are spelled out in a text otherwise once it is saved and loaded; "
+            "please report this with the model's name"
+        )
 
 
 def check_prompt(tokenizer: PreTrainedTokenizerBase, ids: PromptIds) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from selfembed.errors import InputError
 from selfembed.recipes.llm2comp import llm2comp, llm2comp_small, llm2comp_unsup, llm2comp_unsup_small
-from selfembed.recipes.stage import Recipe, Stage, choose_stages, override
+from selfembed.recipes.llm2vec import llm2vec_unsup, llm2vec_unsup_small
+from selfembed.recipes.override import override
+from selfembed.recipes.recipe import Recipe, choose_stages
+from selfembed.recipes.selfembed import selfembed, selfembed_small
+from selfembed.recipes.sequence import join
+from selfembed.recipes.stage import Stage
 from selfembed.recipes.text2token import bag_of_tokens, text2token, text2token_small
 
 RECIPES = {
+    "selfembed": selfembed,
+    "selfembed-small": selfembed_small,
     "text2token": text2token,
     "text2token-small": text2token_small,
     "bag-of-tokens": bag_of_tokens,
@@ -15,6 +21,8 @@ RECIPES = {
     "llm2comp-small": llm2comp_small,
     "llm2comp-unsup": llm2comp_unsup,
     "llm2comp-unsup-small": llm2comp_unsup_small,
+    "llm2vec-unsup": llm2vec_unsup,
+    "llm2vec-unsup-small": llm2vec_unsup_small,
 }
 
 __all__ = ["RECIPES", "Recipe", "Stage", "choose_stages", "find_recipe", "override"]
@@ -23,9 +31,11 @@ __all__ = ["RECIPES", "Recipe", "Stage", "choose_stages", "find_recipe", "overri
 def find_recipe(name: str) -> Recipe:
     """A recipe with its paper's numbers.
 
+    Args:
+        name: of a recipe; of one of its stages, ``text2token.data_driven``; or several of these with ``->`` between
+            them, see :func:`selfembed.recipes.sequence.join`.
+
     Raises:
         InputError: there is none of this name.
     """
-    if name not in RECIPES:
-        raise InputError(f"recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    return RECIPES[name]() if name in RECIPES else join(name, RECIPES)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from selfembed.losses.compression import Compression
-from selfembed.losses.contrastive import Supervised, TwoViews
 from selfembed.model.backbone import Lora
 from selfembed.model.embedder import EmbedderConfig
-from selfembed.recipes.stage import Recipe, Stage
+from selfembed.objectives.compression import Compression
+from selfembed.objectives.supervised import Supervised
+from selfembed.objectives.two_views import TwoViews
+from selfembed.recipes.recipe import Recipe
+from selfembed.recipes.stage import Stage
 
 # All linear layers but the key projection.
 LORA = Lora(r=16, alpha=32, dropout=0.05, targets=("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))

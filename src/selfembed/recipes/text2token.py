@@ -8,10 +8,11 @@ Where the paper is silent or cannot be meant as printed, docs/papers.md says wha
 
 from __future__ import annotations
 
-from selfembed.recipes.stage import Recipe, Stage
-from selfembed.targets.bag_of_tokens import BagOfTokens
-from selfembed.targets.data_driven import DataDriven
-from selfembed.targets.model_derived import ModelDerived
+from selfembed.objectives.bag_of_tokens import BagOfTokens
+from selfembed.objectives.data_driven import DataDriven
+from selfembed.objectives.model_derived import ModelDerived
+from selfembed.recipes.recipe import Recipe
+from selfembed.recipes.stage import Stage
 
 
 def text2token() -> Recipe:

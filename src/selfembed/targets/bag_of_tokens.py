@@ -6,28 +6,16 @@ Shapes: B texts of one batch, U distinct (text, token) pairs in it, T tokens of 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.data_driven import BareTokenizer, batches, number_of
+from selfembed.targets.bare_tokens import BareTokenizer, batches, number_of
 from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True, kw_only=True)
-class BagOfTokens:
-    """Options of the uniform target.
-
-    Args:
-        leading_space: tokenise the first word like a word inside a sentence.
-    """
-
-    leading_space: bool = True
 
 
 def build_bag_of_tokens(

@@ -2,119 +2,61 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from datasets import Dataset
-from sentence_transformers import SentenceTransformer
 
 from selfembed.data.corpus import Corpus
+from selfembed.data.sampling import choose_texts
 from selfembed.ground.files import cache_dir
-from selfembed.ground.hashing import content_hash, texts_hash
+from selfembed.ground.hashing import content_hash
 from selfembed.ground.progress import Progress, silent
-from selfembed.model.backbone import Backbone, LMHead
-from selfembed.targets import data_driven, model_derived
-from selfembed.targets.bag_of_tokens import BagOfTokens, build_bag_of_tokens
-from selfembed.targets.data_driven import DataDriven, TokenStatistics
-from selfembed.targets.model_derived import CommonDistribution, ModelDerived
-from selfembed.targets.tagger import Tagger
+from selfembed.model.backbone import Backbone
+from selfembed.targets.data_driven import DataDrivenOptions, TokenStatistics
+from selfembed.targets.raw_model import tokenizer_hash
 from selfembed.targets.token_targets import TokenTargets
 
-TokenTarget = DataDriven | ModelDerived | BagOfTokens
 Stored = TypeVar("Stored", TokenTargets, TokenStatistics)
-_FORMAT = 2  # part of every key: raise it when what is computed changes
+_FORMAT = 4  # part of every key: raise it when what is computed changes
 
 
-@dataclass(frozen=True, kw_only=True)
-class TargetSource:
-    """What targets are computed from.
+def stored(kind: str, key: list[Any], form: type[Stored], compute: Callable[[], Stored]) -> Stored:
+    """What was computed for this key before, or is now.
 
     Args:
-        backbone: whose vocabulary the targets are over.
-        corpus: whose statistics count (IDF, common distribution).
-        tagger: of parts of speech; needed for data-driven targets with a filter.
-        statistics_texts: texts of the corpus that are counted, at most.
-        embedder: the raw backbone read as an embedder, or one with adapters; needed for model-derived targets.
-        head: the decoder layer; needed with it.
+        kind: names the folder in the cache.
+        key: JSON-like parts and dataclasses; all that the result depends on, code aside.
+        form: class of the result, which knows how to save and load itself.
+        compute: gives the result where the cache has none.
     """
-
-    backbone: Backbone
-    corpus: Corpus
-    tagger: Tagger | None
-    statistics_texts: int
-    embedder: SentenceTransformer | None = None
-    head: LMHead | None = None
-
-    def targets(self, objective: TokenTarget, texts: Sequence[str], progress: Progress = silent) -> TokenTargets:
-        """One target per text, in order."""
-        key: list[Any] = [objective, texts_hash(iter(texts))]
-        if not isinstance(objective, BagOfTokens):
-            key += [self.corpus.fingerprint]
-        if isinstance(objective, DataDriven):
-            key += [self.tagger.name if self.tagger else None, self.statistics_texts]
-        if isinstance(objective, ModelDerived):
-            embedder = self.embedder
-            # The rest of a tokenizer's state changes with use: padding and truncation are those of the last call.
-            prompt = json.loads(embedder.tokenizer.backend_tokenizer.to_str())["post_processor"]
-            key += [prompt, str(embedder), embedder.max_seq_length, str(embedder.dtype), attention_of(embedder)]
-        return self._stored("targets", key, TokenTargets, lambda: self._compute(objective, texts, progress))
-
-    def _compute(self, objective: TokenTarget, texts: Sequence[str], progress: Progress) -> TokenTargets:
-        tokenizer, vocab_size = self.backbone.tokenizer, self.backbone.vocab_size
-        if isinstance(objective, DataDriven):
-            statistics = self.statistics(objective, progress)
-            return data_driven.build_targets(
-                texts, tokenizer, self.tagger, statistics, objective, vocab_size, progress
-            )
-        if isinstance(objective, ModelDerived):
-            common = self.common_distribution(objective, progress)
-            return model_derived.build_targets(self.embedder, self.head, texts, common, objective, progress)
-        leading_space = objective.leading_space
-        return build_bag_of_tokens(texts, tokenizer, vocab_size, leading_space=leading_space, progress=progress)
-
-    def statistics(self, objective: DataDriven, progress: Progress = silent) -> TokenStatistics:
-        """Document frequencies over the corpus, or over a seeded sample of it."""
-        key = [self.corpus.fingerprint, self.statistics_texts, objective.leading_space, objective.variants]
-
-        def count() -> TokenStatistics:
-            texts = choose_texts(self.corpus.texts(), self.statistics_texts, seed=0)
-            return TokenStatistics.collect(
-                (text for batch in texts.iter(1000) for text in batch["text"]),
-                self.backbone.tokenizer,
-                objective,
-                self.backbone.vocab_size,
-                progress=lambda task, done, _: progress(task, done, len(texts)),
-            )
-
-        return self._stored("statistics", key, TokenStatistics, count)
-
-    def common_distribution(self, objective: ModelDerived, progress: Progress = silent) -> CommonDistribution:
-        """The raw backbone's mean distribution over a seeded sample of the corpus."""
-        sample = choose_texts(self.corpus.texts(), objective.common_texts, seed=0)["text"]
-        return model_derived.common_distribution(self.embedder, self.head, list(sample), progress)
-
-    def _stored(self, kind: str, key: list[Any], form: type[Stored], compute: Callable[[], Stored]) -> Stored:
-        name = content_hash(_FORMAT, kind, self.backbone.fingerprint, *key)[:32]
-        file: Path = cache_dir() / kind / f"{name}.safetensors"
-        if file.exists():
-            return form.load(file)
-        value = compute()
-        value.save(file)
-        return value
+    file: Path = cache_dir() / kind / f"{content_hash(_FORMAT, kind, *key)[:32]}.safetensors"
+    if file.exists():
+        return form.load(file)
+    value = compute()
+    value.save(file)
+    return value
 
 
-def choose_texts(texts: Dataset, count: int, *, skip: int = 0, seed: int) -> Dataset:
-    """The ``count`` texts after the first ``skip`` of a seeded shuffle; it starts over where the corpus ends."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    return texts.select(order[np.arange(skip, skip + min(count, len(texts))) % len(texts)])
+def stored_statistics(
+    backbone: Backbone, corpus: Corpus, options: DataDrivenOptions, *, most: int, progress: Progress = silent
+) -> TokenStatistics:
+    """Document frequencies over a corpus, or over a seeded sample of at most ``most`` of its texts."""
+    own = [backbone.fingerprint, tokenizer_hash(backbone.tokenizer)]
+    key = [*own, corpus.fingerprint, most, options.leading_space, options.variants]
 
+    def count() -> TokenStatistics:
+        texts = choose_texts(corpus.texts(), most, seed=0)
+        return TokenStatistics.collect(
+            (text for batch in texts.iter(1000) for text in batch["text"]),
+            backbone.tokenizer,
+            options,
+            backbone.vocab_size,
+            progress=lambda task, done, _: progress(task, done, len(texts)),
+        )
 
-def attention_of(embedder: SentenceTransformer) -> bool:
-    return bool(getattr(embedder.transformers_model.config, "is_causal", True))
+    return stored("statistics", key, TokenStatistics, count)
 
 
 def summary(targets: TokenTargets) -> dict[str, Any]:

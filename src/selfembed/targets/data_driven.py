@@ -1,9 +1,9 @@
 """Text2Token's data-driven targets: a text's key tokens, weighted by TF-IDF (arXiv 2510.10224, Eq. 12-17).
 
     IDF(w) = ln(|D| / df(w)), unsmoothed                      Eq. 12
-    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDriven.tf``
+    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDrivenOptions.tf``
     score(w, x) = TF(w, x) * IDF(w)  if w lies in a noun, proper noun or adjective of x, else 0
-    P(w | x) from the scores                                  Eq. 17, see ``DataDriven.form``
+    P(w | x) from the scores                                  Eq. 17, see ``DataDrivenOptions.form``
 
 Words are the backbone's own token ids, on the bare text: no prompt, no special tokens, no truncation. Where the paper
 leaves a choice, the option's default is the reading we take; docs/papers.md says why.
@@ -14,11 +14,9 @@ pairs among them, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,18 +27,18 @@ from safetensors.numpy import save_file
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_file
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.tagger import UNIVERSAL_TAGS, Span, Tagger
+from selfembed.targets.bare_tokens import BareTokenizer, batches, number_of
+from selfembed.targets.tagger import UNIVERSAL_TAGS, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TargetForm = Literal["proportional", "softmax_support", "softmax_temperature", "literal"]
-_BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataDriven:
+class DataDrivenOptions:
     """What makes a token a key token, and how much it weighs.
 
     Args:
@@ -89,82 +87,6 @@ class DataDriven:
             )
 
 
-class BareTokenizer:
-    """A tokenizer's ids of texts alone: no prompt, no special tokens, no truncation, no padding.
-
-    Args:
-        tokenizer: Any fast transformers tokenizer; it is left as it is.
-        vocab_size: V, the number of rows of the decoder layer.
-        leading_space: Tokenise the first word like a later one. Tokenizers that do so by themselves get no space.
-
-    Raises:
-        InputError: If the tokenizer is a slow one: those do not say which characters a token comes from.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, *, leading_space: bool = True) -> None:
-        if not getattr(tokenizer, "is_fast", False):
-            raise InputError(
-                f"{type(tokenizer).__name__} is a slow tokenizer without character offsets: load a fast one "
-                "(a folder with tokenizer.json, or AutoTokenizer.from_pretrained(..., use_fast=True))"
-            )
-        self.vocab_size = vocab_size
-        self.special = np.array([i for i in tokenizer.all_special_ids if i < vocab_size], np.int64)
-        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)  # callers' truncation and padding stay theirs
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        probe = self._backend.encode("a a", add_special_tokens=False).ids
-        alike = probe[: len(probe) // 2] == probe[len(probe) // 2 :]
-        self.prefix = " " if leading_space and not alike else ""
-
-    def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """``ids_T`` and ``row_T`` (int64): all tokens of the texts and the text each belongs to."""
-        return self._flat(self._backend.encode_batch_fast(self._prefixed(texts), add_special_tokens=False))
-
-    def ids_and_kept(self, texts: Sequence[str], words: Sequence[list[Span]]) -> tuple[np.ndarray, ...]:
-        """As ``ids``, with ``kept_T`` (bool): whether the token shares a character with one of the text's words."""
-        prefixed = self._prefixed(texts)
-        encodings = self._backend.encode_batch(prefixed, add_special_tokens=False)
-        ids_T, row_T = self._flat(encodings)
-        # All texts on one line of characters; words do not cover white space, so a token's own does not matter.
-        base_B = np.fromiter(accumulate(map(len, prefixed), initial=0), np.int64)
-        owner_W = np.repeat(np.arange(len(texts)), [len(spans) for spans in words])
-        word_W2 = np.array([span[:2] for span in chain.from_iterable(words)], np.int64).reshape(-1, 2)
-        word_W2 += (base_B[owner_W] + len(self.prefix))[:, None]
-        edges_C = np.bincount(word_W2[:, 0], minlength=base_B[-1] + 1) - np.bincount(
-            word_W2[:, 1], minlength=base_B[-1] + 1
-        )
-        covered_C1 = np.concatenate([[0], np.cumsum(np.cumsum(edges_C) > 0)])
-        offsets = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
-        token_T2 = np.fromiter(offsets, np.int64, 2 * len(ids_T)).reshape(-1, 2) + base_B[row_T][:, None]
-        return ids_T, row_T, covered_C1[token_T2[:, 1]] > covered_C1[token_T2[:, 0]]
-
-    def _prefixed(self, texts: Sequence[str]) -> list[str]:
-        return [self.prefix + text for text in texts]
-
-    def _flat(self, encodings: Sequence) -> tuple[np.ndarray, np.ndarray]:
-        rows = [encoding.ids for encoding in encodings]
-        lengths_B = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids_T = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths_B.sum()))
-        if len(ids_T) and ids_T.max() >= self.vocab_size:
-            raise InputError(
-                f"the tokenizer gives id {ids_T.max()}, but the decoder layer has {self.vocab_size} rows: "
-                "use the backbone's own tokenizer"
-            )
-        return ids_T, np.repeat(np.arange(len(rows)), lengths_B)
-
-
-def batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
-    """Cuts a stream of texts into lists."""
-    stream = iter(texts)
-    while batch := list(islice(stream, size)):
-        yield batch
-
-
-def number_of(texts: Iterable[str]) -> int | None:
-    """How many texts there are, where that is known before they are read."""
-    return len(texts) if isinstance(texts, Sized) else None
-
-
 @dataclass(frozen=True, kw_only=True)
 class TokenStatistics:
     """How often, and in how many texts, a corpus has each token: all of its size is a few numbers per token.
@@ -173,7 +95,7 @@ class TokenStatistics:
         documents: |D|, the number of texts.
         df_V: int64, texts that contain the token or, with merged variants, any variant of it.
         count_V: int64, occurrences of the id itself.
-        variants, leading_space: As in the ``DataDriven`` they were collected with.
+        variants, leading_space: As in the ``DataDrivenOptions`` they were collected with.
     """
 
     documents: int
@@ -187,7 +109,7 @@ class TokenStatistics:
         cls,
         texts: Iterable[str],
         tokenizer: PreTrainedTokenizerBase,
-        options: DataDriven,
+        options: DataDrivenOptions,
         vocab_size: int,
         progress: Progress = silent,
     ) -> TokenStatistics:
@@ -259,7 +181,7 @@ def build_targets(
     tokenizer: PreTrainedTokenizerBase,
     tagger: Tagger | None,
     statistics: TokenStatistics,
-    options: DataDriven,
+    options: DataDrivenOptions,
     vocab_size: int,
     progress: Progress = silent,
 ) -> TokenTargets:
@@ -294,7 +216,7 @@ def build_targets(
     group_V = _groups(tokenizer, vocab_size, options)
     written_V = _written_as(tokenizer, group_V, statistics.count_V, options)
     idf_V = statistics.idf_V
-    idf_V[bare.special] = 0.0  # unknown tokens, or a text that spells out a special one
+    idf_V[bare.special] = 0.0  # unknown tokens
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
     supports, ids, weights, rests, done = [np.zeros(1, np.int64)], [], [], [], 0
     for batch in batches(texts):
@@ -337,7 +259,7 @@ def token_groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndar
     return np.array([lowest.setdefault(form.casefold(), i) if form else i for i, form in enumerate(plain)], np.int32)
 
 
-def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDriven) -> np.ndarray:
+def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDrivenOptions) -> np.ndarray:
     if options.variants == "keep":
         return np.arange(vocab_size, dtype=np.int32)
     return token_groups(tokenizer, vocab_size)
@@ -355,7 +277,7 @@ def _plain_forms(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[l
 
 
 def _written_as(
-    tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDriven
+    tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDrivenOptions
 ) -> np.ndarray:
     """``written_V``: the id that a target lists when a text has this one."""
     own_V = np.arange(len(group_V))
@@ -388,7 +310,7 @@ def _count(
 
 
 def _distribution(
-    score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDriven
+    score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDrivenOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """``weight_U`` and ``rest_B`` (float32) of positive scores: Eq. 17 in the form asked for."""
     rest_B = np.zeros(batch)

@@ -25,7 +25,7 @@ _CHUNK = 256  # texts between two progress reports
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelDerived:
+class ModelDerivedOptions:
     """Options of the model-derived target.
 
     Args:
@@ -35,9 +35,6 @@ class ModelDerived:
             nearly one-hot where one token stands out, and 1e-2 spreads over many.
         floor: tokens with Q below it get no weight (0: none is cut). A text's likeliest token always stays.
         top_k: keep this many tokens of a target (None: as many as ``max_support``).
-        common: ``"sample"``: Qc from a sample of the corpus, before the stage, targets stored; ``"online"``: Qc is
-            the running mean over the training batches, targets computed in the step.
-        common_texts: size of the sample (Fig. 5: no gain beyond 10,000).
         max_support: tokens a target can have; its mass beyond them is dropped and the rest scaled to 1.
     """
 
@@ -45,23 +42,19 @@ class ModelDerived:
     temperature: float = 1e-4
     floor: float = 0.0
     top_k: int | None = None
-    common: Literal["sample", "online"] = "sample"
-    common_texts: int = 10_000
     max_support: int = 2048
 
     def __post_init__(self) -> None:
         if self.filter not in ("div", "log", "sub"):
             raise InputError(f"filter {self.filter!r}: expected 'div', 'log' or 'sub'")
-        if self.common not in ("sample", "online"):
-            raise InputError(f"common {self.common!r}: expected 'sample' or 'online'")
         if not self.temperature > 0:
             raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 1e-4")
         if not 0 <= self.floor < 1:
             raise InputError(f"floor {self.floor}: expected a probability from 0 up to, not including, 1")
         if self.top_k is not None and self.top_k < 1:
             raise InputError(f"top_k {self.top_k}: expected at least 1, or None")
-        if self.max_support < 1 or self.common_texts < 1:
-            raise InputError("max_support and common_texts: expected at least 1")
+        if self.max_support < 1:
+            raise InputError(f"max_support {self.max_support}: expected at least 1")
 
     def scores(self, log_q_BV: torch.Tensor, log_common_V: torch.Tensor) -> torch.Tensor:
         """The filter's values up to a constant per text, float32, shape (B, V)."""
@@ -137,7 +130,7 @@ def build_targets(
     head: nn.Module,
     texts: Sequence[str],
     common: CommonDistribution,
-    options: ModelDerived,
+    options: ModelDerivedOptions,
     progress: Progress = silent,
 ) -> TokenTargets:
     """The model-derived targets of texts; tokens below a millionth of the weight are left out."""

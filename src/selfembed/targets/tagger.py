@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -18,8 +19,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from selfembed.data.words import MARKS
 from selfembed.errors import InputError
 from selfembed.ground.extras import require_extra
+from selfembed.targets.language import language_name, other_language
 
 Span = tuple[int, int, str]
 
@@ -32,7 +35,10 @@ UNIVERSAL_TAGS = frozenset({
 
 
 class Tagger(Protocol):
-    """Anything with a name and a ``tag`` method; subclassing is not needed."""
+    """Anything with a name and a ``tag`` method; subclassing is not needed.
+
+    A ``language``, as spaCy abbreviates it, lets :func:`require_language` refuse texts in another.
+    """
 
     name: str
     """Identifies the tagger with its version: equal names, equal tags."""
@@ -57,6 +63,21 @@ def load_tagger(name: str = "auto") -> Tagger:
     return HantaTagger() if name == "hanta" else SpacyTagger(name)
 
 
+def require_language(tagger: Tagger, texts: Iterable[str]) -> None:
+    """Refuses texts that are plainly in another language than the tagger's.
+
+    Raises:
+        InputError: They are.
+    """
+    language = getattr(tagger, "language", "xx")
+    if found := other_language(texts, language):
+        raise InputError(
+            f"tagger {tagger.name}: expected texts in {language_name(language)}, and these are mostly in {found}; "
+            "name a spaCy pipeline of their language as the tagger, or set pos=none, which needs no tagger and keeps "
+            "all words"
+        )
+
+
 class SpacyTagger:
     """A spaCy pipeline, reduced to the components that ``token.pos_`` needs."""
 
@@ -78,6 +99,7 @@ class SpacyTagger:
                 "attribute_ruler"
             )
         self._pipeline = pipeline
+        self.language = str(self._nlp.lang)
         self._unneeded = _unneeded_for_pos(self._nlp)
         meta = self._nlp.meta
         self.name = f"spacy:{meta['lang']}_{meta['name']}-{meta['version']}+spacy-{spacy.__version__}"
@@ -124,19 +146,30 @@ _CLAWS_TO_UNIVERSAL = {
 _CLITIC = r"(?:s|re|ve|ll|d|m)"
 # As in BNC and UD, "don't" is do + n't, "John's" is John + 's; hyphenated words are split, which tags UD better than
 # whole ones (F1 of the three kept classes together 94.9 against 94.4). Every other visible character stands alone.
-_WORD = re.compile(
-    rf"""
+_LETTER = r"[^\W_]"
+
+
+def _words(letters: str) -> re.Pattern[str]:
+    """The pattern of a word, of which a run of letters is given."""
+    return re.compile(
+        rf"""
       \b(?:[^\W\d_]\.){{2,}}                                   # U.S., e.g.
     | \d+(?:[.,:/]\d+)*(?:st|nd|rd|th|s)?\b                    # 1,000.5, 3rd, 1980s
     | n['’]t\b | ['’]{_CLITIC}\b
-    | [^\W_]+?(?=n['’]t\b)                                     # the do of don't
-    | [^\W_]+(?:(?:&|['’](?!{_CLITIC}\b))[^\W_]+)*             # O'Brien, AT&T
+    | {letters}?(?=n['’]t\b)                                  # the do of don't
+    | {letters}(?:(?:&|['’](?!{_CLITIC}\b)){letters})*         # O'Brien, AT&T
     | \.\.+ | --+ | [^\w\s] | _
     """,
-    re.VERBOSE | re.IGNORECASE,
-)
+        re.VERBOSE | re.IGNORECASE,
+    )
+
+
+_WORD = _words(rf"{_LETTER}+")
+# A combining mark belongs to the letter before; apart, since it is slower and few texts have any.
+_MARKED_WORD = _words(rf"{_LETTER}(?:{_LETTER}|[{MARKS}])*")
+_MARK = re.compile(f"[{MARKS}]")
 _TYPEWRITER = str.maketrans("“”„«»’‘–", '"""""\'\'—')
-_WORD_RULES = 1  # part of the tagger's name: raise it when words or sentences are cut otherwise
+_WORD_RULES = 2  # part of the tagger's name: raise it when words or sentences are cut otherwise
 _LONGEST_WORD = 40  # HanTa's analysis is quadratic in the length; what is longer is no word
 
 _START, _END, _UNKNOWN = 1, 2, 3  # HanTa's own codes
@@ -153,6 +186,7 @@ class HantaTagger:
         require_extra("tagger")
         from HanTa.HanoverTagger import HanoverTagger
 
+        self.language = "en"
         self.name = f"hanta:en-{version('HanTa')}+words-{_WORD_RULES}"
         self._model = HanoverTagger("morphmodel_en.pgz")
         self._universal = {
@@ -214,7 +248,7 @@ class HantaTagger:
 
 def _sentences(text: str) -> Iterator[list[tuple[int, int, str]]]:
     sentence: list[tuple[int, int, str]] = []
-    for match in _WORD.finditer(text):
+    for match in (_MARKED_WORD if _MARK.search(text) else _WORD).finditer(text):
         sentence.append((match.start(), match.end(), match.group()))
         if match.group() in (".", "!", "?"):
             yield sentence
@@ -231,7 +265,8 @@ def _known_form(word: str) -> str:
     """The form under which the model can know a word: typewriter punctuation, one number for all."""
     if word[0].isdigit() and word[-1].isdigit():
         return "10"
-    if word.isalnum():
+    word = unicodedata.normalize("NFC", word) if _MARK.search(word) else word
+    if word.isalnum() or len(word) > _LONGEST_WORD:
         return word if len(word) <= _LONGEST_WORD else "—"
     word = word.translate(_TYPEWRITER)
     return word if _is_word(word) or word in "\"'()[].,:;!?-&/" else "—"

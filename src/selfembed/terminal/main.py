@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from selfembed.errors import InputError
-from selfembed.terminal import compare, doctor, evaluate, explain, targets, train
+from selfembed.terminal import compare, doctor, evaluate, explain, index, search, targets, train
 from selfembed.terminal.wording import worded
 
 _DESCRIPTION = "Turn a decoder-only language model into a text embedder, from unlabelled text alone."
@@ -44,6 +44,6 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(prog="selfembed", description=_DESCRIPTION)
     verbs = top.add_subparsers(metavar="VERB", required=True)
-    for verb in (train, targets, explain, evaluate, compare, doctor):
+    for verb in (train, targets, explain, evaluate, compare, index, search, doctor):
         verb.add(verbs)
     return top

@@ -46,11 +46,12 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
         "--recipe",
         default="text2token",
         help="text2token (default; the paper's numbers), text2token-small (minutes on two CPU cores), bag-of-tokens, "
-        "llm2comp-unsup, llm2comp (with --pairs), or these two with -small",
+        "llm2comp-unsup, llm2comp (with --pairs), llm2vec-unsup, or these three with -small; or stages of several: "
+        "'RECIPE.STAGE -> RECIPE.STAGE'",
     )
 
     group = verb.add_argument_group("numbers of the recipe")
-    group.add_argument("--stages", metavar="A,B", help="which stages, in which order (e.g. model_derived,data_driven)")
+    group.add_argument("--stages", metavar="A,B", help="which stages of the recipe, in which order")
     group.add_argument("--pooling", choices=("last", "mean"))
     group.add_argument("--attention", choices=("causal", "bidirectional"))
     group.add_argument("--prompt", metavar="TEMPLATE", help="with {text} where the text goes")
@@ -66,7 +67,7 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other number, wherever it occurs or by its path (temperature=1e-2, data_driven.steps=100, lora.r=8)",
+        help="any other number, wherever it occurs or by its path (temperature=1e-2, STAGE.steps=100, lora.r=8)",
     )
 
     group = verb.add_argument_group("how to run")
@@ -80,8 +81,8 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
 
 
 def add_pair_options(verb: argparse.ArgumentParser) -> None:
-    """Labelled examples, for recipes with a supervised stage."""
-    group = verb.add_argument_group("labelled pairs, for recipes with a supervised stage (llm2comp)")
+    """Labelled examples, for recipes with a stage that reads them."""
+    group = verb.add_argument_group("labelled pairs, for recipes with a stage that reads them (llm2comp)")
     group.add_argument(
         "--pairs",
         nargs="+",

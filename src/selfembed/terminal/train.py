@@ -32,7 +32,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Trains, or says what it would take."""
     from selfembed.model.folder import RunRecord
-    from selfembed.training.run import require_new, run_plan
+    from selfembed.training.output import require_new
+    from selfembed.training.run import run_plan
 
     if not options.dry_run and not options.out:
         raise InputError("--out: missing; name the folder of the finished embedder, or give --dry-run")
@@ -98,7 +99,7 @@ def print_report(out: Path, plan: Plan, model: str) -> None:
 
 def print_plan(plan: Plan) -> None:
     """The resolved recipe and what it would take."""
-    from selfembed.training.plan import estimate
+    from selfembed.training.estimate import estimate
 
     guess = estimate(plan)
     print(json.dumps(plan.to_dict(), indent=2, ensure_ascii=False))

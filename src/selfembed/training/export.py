@@ -17,17 +17,18 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
 from transformers import AutoModel
 
+from selfembed.calibration.affine_map import AffineMap, without_map
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, write_json
 from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone
+from selfembed.model.checkpoint import HEAD
 from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
 from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.memory_tokens import memory_embedding, write_memory
 from selfembed.model.pooling import FILE, TYPE, MemoryPooling
 from selfembed.recipes import Recipe
 
-HEAD = "lm_head.safetensors"
 # Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
 _FLOAT32_PARAMETERS = 2_000_000_000
 _CHECK_TEXTS = [
@@ -55,6 +56,7 @@ def export_embedder(
     out: Path,
     *,
     weights: Backbone | None = None,
+    affine_map: AffineMap | None = None,
 ) -> SentenceTransformer:
     """Merges the adapter into freshly loaded weights, saves, reloads and compares.
 
@@ -65,6 +67,7 @@ def export_embedder(
         record: goes into the folder as ``selfembed.json``.
         out: folder to make.
         weights: what the adapter is merged into; None: the backbone.
+        affine_map: goes behind the pooling; None, or one that changes nothing: nothing does.
 
     Returns:
         The embedder as loaded from ``out``.
@@ -82,6 +85,7 @@ def export_embedder(
             "the trained embedder gives vectors that are not finite; nothing was saved; "
             "lower the learning rate, or train in float32"
         )
+    after = [] if affine_map is None or affine_map.changes_nothing else [affine_map.module()]
     out.parent.mkdir(parents=True, exist_ok=True)
     with arriving_folder(out) as staging:
         merged = merge(trained, weights or backbone, staging / "adapter")
@@ -94,7 +98,7 @@ def export_embedder(
         save_tokenizer(backbone, config, staging, max_length=length)
         transformer = Transformer(str(staging), model_kwargs={"dtype": dtype})
         pooling = pooling_module(transformer, backbone, config)
-        embedder = SentenceTransformer(modules=[transformer, pooling], device="cpu")
+        embedder = SentenceTransformer(modules=[transformer, pooling, *after], device="cpu")
         embedder.similarity_fn_name = "cosine"
         embedder.save(str(staging), create_model_card=False)
         del transformer, embedder
@@ -117,7 +121,7 @@ def export_embedder(
         record = replace(
             record,
             saved_dtype=str(dtype).removeprefix("torch."),
-            cosine_to_model_in_memory=compare(expected, reloaded, trained),
+            cosine_to_model_in_memory=compare(expected, without_map(reloaded), trained),
         )
         record.to_file(staging / RECORD)
         (staging / "README.md").write_text(model_card(recipe, record))
@@ -183,7 +187,7 @@ def model_card(recipe: Recipe, record: RunRecord) -> str:
     """README.md of the folder."""
     config = recipe.embedder
     stages = "\n".join(
-        f"| {name} | {type(stage.objective).__name__} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {name} | {stage.objective.title} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
         f"| {stage.learning_rate:g} |"
         for name, stage in recipe.stages.items()
     )

@@ -16,7 +16,7 @@ from selfembed.explanation.hit_miss import HitMissChange
 from selfembed.explanation.reading import read_texts, sample_texts
 from selfembed.explanation.report.hits import hits_section
 from selfembed.explanation.report.losses import losses_section
-from selfembed.explanation.report.material import Material
+from selfembed.explanation.report.material import ReportMaterial
 from selfembed.explanation.report.memory import memory_section
 from selfembed.explanation.report.parts import dim
 from selfembed.explanation.report.recipe import recipe_section
@@ -68,7 +68,7 @@ def build_report(
     for side in (explained.raw, explained.embedder):
         side.to(best_dtype(side.device))
     reading = read_texts(explained, chosen, k=k, progress=progress)
-    material = Material(corpus=corpus, reading=reading, k=k, tagger=tagger, progress=progress)
+    material = ReportMaterial(corpus=corpus, reading=reading, k=k, tagger=tagger, progress=progress)
     dtype = str(explained.embedder.dtype).removeprefix("torch.")
     found = [
         ("recipe", "Recipe and data", recipe_section(material)),

@@ -14,7 +14,7 @@ from selfembed.targets.tagger import Tagger
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class ReportMaterial:
     """What the sections draw on.
 
     Args:

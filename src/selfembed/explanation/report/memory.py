@@ -6,14 +6,14 @@ from markupsafe import Markup
 
 from selfembed.explanation.memory_tokens import COPIES, correlate_memory, memory_words
 from selfembed.explanation.report import plots
-from selfembed.explanation.report.material import Material
+from selfembed.explanation.report.material import ReportMaterial
 from selfembed.explanation.report.parts import chips, dim, figure, quote
 from selfembed.ground.page import fill, joined
 
 _SHOWN_TEXTS = 2  # whose memory tokens are shown one by one
 
 
-def memory_section(material: Material) -> Markup | None:
+def memory_section(material: ReportMaterial) -> Markup | None:
     """How alike the memory tokens of the trained embedder are, and what each says of a few texts; None without any."""
     explained, texts = material.explained, material.texts[:_SHOWN_TEXTS]
     if explained.embedder.states_NKD is None:

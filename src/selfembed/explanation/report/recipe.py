@@ -6,13 +6,13 @@ import json
 
 from markupsafe import Markup
 
-from selfembed.explanation.report.material import Material
+from selfembed.explanation.report.material import ReportMaterial
 from selfembed.explanation.report.parts import dim, lines, without
 from selfembed.ground.page import box, fill, joined, table
 from selfembed.model.folder import RECORD
 
 
-def recipe_section(material: Material) -> Markup:
+def recipe_section(material: ReportMaterial) -> Markup:
     record = material.record
     if record is None:
         return without(f"the folder has no {RECORD}: selfembed did not train it, so its recipe is not known")

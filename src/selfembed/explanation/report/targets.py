@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import typing
 from typing import Any
 
 from markupsafe import Markup
 
 from selfembed.errors import InputError
-from selfembed.explanation.report.material import Material
+from selfembed.explanation.report.material import ReportMaterial
 from selfembed.explanation.report.parts import chip, dim, quote, without
 from selfembed.explanation.target_preview import TargetPreview, view_of
 from selfembed.ground.page import fill, joined
 from selfembed.model.folder import RECORD, RunRecord
-from selfembed.targets import model_derived
-from selfembed.targets.cache import TargetSource, TokenTarget
-from selfembed.targets.model_derived import ModelDerived
+from selfembed.objectives import recorded_objective
+from selfembed.objectives.objective import Material
 from selfembed.targets.tagger import Tagger, load_tagger
 
 _SHOWN_TEXTS = 5
 _STATISTICS_TEXTS = 2_000  # counted where the corpus is not the one that was trained on
 
 
-def targets_section(material: Material) -> Markup:
+def targets_section(material: ReportMaterial) -> Markup:
     if material.record is None:
         return without(f"the folder has no {RECORD}: selfembed did not train it, so its targets are not known")
     how = (
@@ -39,35 +37,37 @@ def targets_section(material: Material) -> Markup:
     return joined(parts)
 
 
-def _targets_of(name: str, fields: dict[str, Any], material: Material, record: RunRecord) -> tuple[TargetPreview, str]:
+def _targets_of(
+    name: str, fields: dict[str, Any], material: ReportMaterial, record: RunRecord
+) -> tuple[TargetPreview, str]:
     """The targets of the sample, and what was counted for them.
 
     Raises:
         InputError: an objective without token targets, or no tagger.
     """
-    kinds = {kind.__name__: kind for kind in typing.get_args(TokenTarget)}
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    kind = kinds.get(options.pop("kind"))
-    if kind is None:
-        raise InputError(f"the objective {fields['kind']} has none")
-    objective = kind(**options)
-    raw, head, tokenizer = material.explained.raw, material.explained.head, material.explained.tokenizer
-    if isinstance(objective, ModelDerived):
-        common = model_derived.common_distribution(raw, head, material.texts)
-        targets = model_derived.build_targets(raw, head, material.texts, common, objective)
-        note = f"Against the common distribution of the {len(material.texts):,} texts of this page."
-    else:
-        same = material.corpus.fingerprint == record.corpus_fingerprint
-        most = record.recipe["statistics_texts"]
-        source = TargetSource(
+    objective = recorded_objective(fields)
+    same = material.corpus.fingerprint == record.corpus_fingerprint
+    most = record.recipe["statistics_texts"]
+    targets = objective.targets(
+        Material(
             backbone=material.backbone,
+            reading=record.config,
+            make_embedder=lambda: material.explained.raw,
+            make_head=lambda: material.explained.head,
             corpus=material.corpus,
-            tagger=material.tagger or _tagger(record.tagger),
+            texts=material.texts,
+            tagger=(material.tagger or _tagger(record.tagger)) if objective.needs_tagger else None,
             statistics_texts=most if same else min(most, _STATISTICS_TEXTS),
+            look=True,
+            progress=material.progress,
         )
-        targets = source.targets(objective, material.texts, material.progress)
-        note = "" if same else "Token statistics are of the corpus of this page, not of the one trained on."
-    return view_of(name, targets, material.texts, tokenizer, _SHOWN_TEXTS), note
+    )
+    if targets is None:
+        raise InputError(f"the objective {fields['kind']} has none")
+    note = "What the model says of texts in general is taken from the texts of this page."
+    if not same:
+        note += " Token statistics are of the corpus of this page, not of the one trained on."
+    return view_of(name, targets, material.texts, material.explained.tokenizer, _SHOWN_TEXTS), note
 
 
 def _tagger(name: str) -> Tagger | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from selfembed.explanation.report.material import Material
+from selfembed.explanation.report.material import ReportMaterial
 from selfembed.explanation.report.parts import chips, dim, quote
 from selfembed.ground.page import joined
 
 _SHOWN_TEXTS = 5
 
 
-def tokens_section(material: Material) -> Markup:
+def tokens_section(material: ReportMaterial) -> Markup:
     how = (
         "The likeliest tokens when the model's own decoder layer reads an embedding, with their probability. "
         "A solid frame: the token occurs in the text (case and leading space aside); dashed: it does not."

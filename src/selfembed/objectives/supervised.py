@@ -1,23 +1,126 @@
-"""A supervised stage: which labelled example comes when, hard negatives mined anew, when to stop and what to keep."""
+"""Supervised contrastive learning: a query and the text that answers it belong together.
+
+Beside the loss: which labelled example comes when, hard negatives mined anew, when to stop and what to keep.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from transformers import TrainerCallback
 
-from selfembed.data.pairs import Examples, batches, in_batches, pools, with_mined_negatives
+from selfembed.data.batches import batches, pools
+from selfembed.data.mining import in_batches, with_mined_negatives
+from selfembed.data.pairs import Examples
+from selfembed.errors import InputError
 from selfembed.ground.files import write_json
-from selfembed.losses.contrastive import Supervised
-from selfembed.recipes import Stage
+from selfembed.losses.compression import LLM2COMP
+from selfembed.losses.contrastive import supervised_loss
+from selfembed.model.adapter import load_adapter, save_adapter
+from selfembed.objectives.objective import STEP_FORWARDS, Budget, Material, Objective, Prepared
 
 _BATCH = 32  # texts per forward pass when nothing is trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised(Objective):
+    """Supervised contrastive learning (SCL): a query against all positives and hard negatives of the batch.
+
+    Args:
+        temperature: of InfoNCE over cosine similarities.
+        batches: ``"mixed"`` over all sets of pairs, or ``"homogeneous"``: each batch from one set.
+        false_negative_margin: None takes every other candidate for a negative. A number leaves out those, hard
+            negatives among them, whose similarity to the query is above the positive's minus this: 0 all that are
+            nearer than the positive, -0.1 those nearer by more than 0.1.
+        refresh_every: steps after which hard negatives are mined anew with the embedder as it is then; None never.
+        refresh_margin: a mined negative stays below the positive's similarity by at least this share of it.
+        eval_steps: steps between evaluations on the development pairs, if there are any.
+        patience: evaluations without gain after which training stops.
+        metric: of retrieval over the development pairs.
+
+    References:
+        LLM2Comp, arXiv 2511.17129, and its code: 0.05, one direction, mixed batches, no masking. The paper names
+        dynamic hard negatives as an open point; refreshing is ours.
+    """
+
+    reads = "pairs"
+    citation = LLM2COMP
+    whole_batch = True
+    forwards = 1 + STEP_FORWARDS  # once more for the cached gradients
+
+    temperature: float = 0.05
+    batches: Literal["mixed", "homogeneous"] = "mixed"
+    false_negative_margin: float | None = None
+    refresh_every: int | None = None
+    refresh_margin: float = 0.05
+    eval_steps: int = 50
+    patience: int = 3
+    metric: Literal["ndcg@10", "mrr@10"] = "ndcg@10"
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
+        if self.batches not in ("mixed", "homogeneous"):
+            raise InputError(f"batches {self.batches!r}: expected 'mixed' or 'homogeneous'")
+        if self.metric not in ("ndcg@10", "mrr@10"):
+            raise InputError(f"metric {self.metric!r}: expected 'ndcg@10' or 'mrr@10'")
+        if self.false_negative_margin is not None and not -2 <= self.false_negative_margin <= 2:
+            raise InputError(
+                f"false_negative_margin {self.false_negative_margin}: expected a difference of cosines, e.g. 0 or -0.1"
+            )
+        if not 0 <= self.refresh_margin < 1:
+            raise InputError(f"refresh_margin {self.refresh_margin}: expected a share from 0 to below 1")
+        for name in ("refresh_every", "eval_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value}: expected at least 1")
+
+    @property
+    def pools(self) -> dict[str, Any]:
+        """What :func:`selfembed.data.pairs.pools` is to make: negatives to be mined anew have something to replace."""
+        return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
+
+    def check_pairs(self, sets: Sequence[Examples], budget: Budget, *, seed: int) -> None:
+        """Refuses sets of which no batch can be made."""
+        parts, _ = pools(sets, **self.pools, seed=seed)
+        batches(parts, steps=1, batch_size=budget.batch_size, seed=seed)
+
+    def prepare(self, material: Material) -> Prepared:
+        """The examples in their order, mined anew where that is asked for, and the best step on the dev pairs.
+
+        Raises:
+            InputError: there are too few different examples for a batch.
+        """
+        embedder = material.embedder
+        loss = supervised_loss(
+            embedder,
+            temperature=self.temperature,
+            false_negative_margin=self.false_negative_margin,
+            mini_batch_size=material.budget.mini_batch_size,
+        )
+        data = SupervisedData(material.pairs, self, material.budget, embedder, material.folder, seed=material.seed)
+        best = BestOnDev(material.dev, self, embedder, material.folder)
+
+        def finish() -> dict[str, Any]:
+            if best.adapter is not None:
+                load_adapter(embedder, best.adapter)
+            return {**best.record(), **data.record()}
+
+        return Prepared(
+            loss=loss,
+            notes=data.notes,
+            callbacks=(best, data),
+            data=data.at,
+            goes_on=lambda step: not best.over and data.due(step),
+            finish=finish,
+        )
 
 
 class SupervisedData(TrainerCallback):
@@ -28,7 +131,8 @@ class SupervisedData(TrainerCallback):
 
     Args:
         sets: labelled examples.
-        stage: whose objective, steps and batch size count.
+        options: of the objective.
+        budget: whose steps and batch size count.
         embedder: in training.
         folder: for mined negatives.
         seed: of the order.
@@ -38,15 +142,21 @@ class SupervisedData(TrainerCallback):
     """
 
     def __init__(
-        self, sets: tuple[Examples, ...], stage: Stage, embedder: SentenceTransformer, folder: Path, *, seed: int
+        self,
+        sets: tuple[Examples, ...],
+        options: Supervised,
+        budget: Budget,
+        embedder: SentenceTransformer,
+        folder: Path,
+        *,
+        seed: int,
     ) -> None:
-        assert isinstance(stage.objective, Supervised)
-        self.options = stage.objective
-        self.steps = stage.steps
+        self.options = options
+        self.steps = budget.steps
         self.embedder = embedder
         self.folder = folder
         self.pools, filled = pools(sets, **self.options.pools, seed=seed)
-        self.order = batches(self.pools, steps=stage.steps, batch_size=stage.batch_size, seed=seed)
+        self.order = batches(self.pools, steps=budget.steps, batch_size=budget.batch_size, seed=seed)
         self.notes: dict[str, Any] = {"texts": sum(map(len, self.pools))}
         if filled:
             self.notes["negatives_filled_in"] = filled
@@ -98,21 +208,12 @@ class BestOnDev(TrainerCallback):
         options: metric, how often, how patient.
         embedder: in training.
         folder: for the curve and the adapters.
-        save: writes the adapter as it stands into a file.
     """
 
-    def __init__(
-        self,
-        dev: Examples | None,
-        options: Supervised,
-        embedder: SentenceTransformer,
-        folder: Path,
-        save: Callable[[Path], None],
-    ) -> None:
+    def __init__(self, dev: Examples | None, options: Supervised, embedder: SentenceTransformer, folder: Path) -> None:
         self.options = options
         self.embedder = embedder
         self.folder = folder
-        self.save = save
         self.curve: list[dict[str, float]] = []
         self.evaluator = dev and retrieval_evaluator(dev)
 
@@ -174,7 +275,7 @@ class BestOnDev(TrainerCallback):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.curve.append({"step": step, "score": float(scores[f"dev_cosine_{self.options.metric}"])})
         if self.best["step"] == step:
-            self.save(self._adapter_file(step))
+            save_adapter(self.embedder, self._adapter_file(step))
         write_json(self._file, self.curve)
 
 

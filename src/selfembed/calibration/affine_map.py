@@ -1,0 +1,146 @@
+"""Affine maps after pooling: what can be mended in a decoder's embeddings without training.
+
+A decoder's embeddings lie in a narrow cone and carry directions that only serve to predict frequent tokens. A map
+takes the cone's axis away (the mean), keeps a band of the decoder layer's spectrum, or evens out the variances.
+
+Shapes: N texts, D hidden, K kept dimensions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
+from torch import nn
+
+from selfembed.errors import InputError
+
+_ROWS = 8_192  # of the decoder layer at once
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """``e' = e matrix + bias`` for every embedding e.
+
+    Attributes:
+        name: What it does, in words.
+        matrix_DK: float32.
+        bias_K: float32.
+    """
+
+    name: str
+    matrix_DK: np.ndarray
+    bias_K: np.ndarray
+
+    def __call__(self, vectors_ND: np.ndarray) -> np.ndarray:
+        """Maps embeddings; returns ``mapped_NK`` in float32."""
+        return vectors_ND.astype(np.float32) @ self.matrix_DK + self.bias_K
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether it is the identity."""
+        width = self.matrix_DK.shape
+        return width[0] == width[1] and not self.bias_K.any() and bool((self.matrix_DK == np.eye(width[0])).all())
+
+    def module(self) -> Dense:
+        """The map as sentence-transformers' own module, float32."""
+        return Dense(
+            self.matrix_DK.shape[0],
+            self.matrix_DK.shape[1],
+            bias=True,
+            activation_function=nn.Identity(),
+            init_weight=torch.from_numpy(np.ascontiguousarray(self.matrix_DK.T)),
+            init_bias=torch.from_numpy(self.bias_K.copy()),
+        )
+
+
+def identity(width: int) -> AffineMap:
+    """The map that leaves every embedding of that width as it is."""
+    return AffineMap("as it is", np.eye(width, dtype=np.float32), np.zeros(width, np.float32))
+
+
+def spectrum(weight_VD: torch.Tensor) -> np.ndarray:
+    """The right singular vectors of a decoder layer as columns, ``vectors_DD``, those of large singular values first.
+
+    They are the eigenvectors of ``W^T W``, which is summed up in float64 without a copy of the layer.
+    """
+    width = weight_VD.shape[1]
+    gram_DD = torch.zeros(width, width, dtype=torch.float64)
+    for rows_RD in weight_VD.split(_ROWS):
+        rows_RD = rows_RD.detach().to("cpu", torch.float64)
+        gram_DD += rows_RD.T @ rows_RD
+    _, vectors_DD = np.linalg.eigh(gram_DD.numpy())
+    return vectors_DD[:, ::-1]
+
+
+def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None) -> Iterator[AffineMap]:
+    """The maps that are held against each other, the plainest first.
+
+    Args:
+        vectors_ND: Embeddings of unlabelled texts, which means and variances are taken of.
+        spectrum_DD: See :func:`spectrum`; None where the embedder has no decoder layer, and thus no bands.
+
+    References:
+        The band is EmbedFilter's (arXiv 2606.07502): the middle half of the right singular vectors.
+    """
+    vectors_ND = vectors_ND.astype(np.float64)
+    width = vectors_ND.shape[1]
+    mean_D, none_D = vectors_ND.mean(0), np.zeros(width)
+
+    def made(name: str, matrix_DK: np.ndarray, shift_D: np.ndarray) -> AffineMap:
+        return AffineMap(name, matrix_DK.astype(np.float32), (-shift_D @ matrix_DK).astype(np.float32))
+
+    yield identity(width)
+    yield made("centred", np.eye(width), mean_D)
+    if spectrum_DD is not None:
+        for name, low, high in (("middle half", 0.25, 0.75), ("without the top quarter", 0.25, 1.0)):
+            band_DK = spectrum_DD[:, round(low * width) : round(high * width)]
+            yield made(name, band_DK, none_D)
+            yield made(f"centred, {name}", band_DK, mean_D)
+    if len(vectors_ND) > 1:
+        variances_D, axes_DD = np.linalg.eigh(np.cov(vectors_ND.T))
+        variances_D = np.maximum(variances_D, 0)
+        for name, share in (("whitened, much shrunk", 1.0), ("whitened, shrunk", 0.1)):
+            floor = share * variances_D.mean()
+            if floor > 0:
+                yield made(name, (axes_DD * (variances_D + floor) ** -0.5) @ axes_DD.T, mean_D)
+
+
+def add_map(embedder: SentenceTransformer, chosen: AffineMap) -> SentenceTransformer:
+    """The embedder with a map behind its pooling; its other modules are shared, not copied.
+
+    Raises:
+        InputError: The embedder has a map already, or the map is of another width.
+    """
+    if map_of(embedder) is not None:
+        raise InputError("the embedder has an affine map behind its pooling already; expected one without")
+    width = embedder.get_embedding_dimension()
+    if chosen.matrix_DK.shape[0] != width:
+        raise InputError(f"map of width {chosen.matrix_DK.shape[0]}: expected {width}, the embedder's")
+    mapped = SentenceTransformer(modules=[*embedder.children(), chosen.module()], device=str(embedder.device))
+    mapped.max_seq_length = embedder.max_seq_length
+    mapped.similarity_fn_name = embedder.similarity_fn_name
+    return mapped.eval()
+
+
+def map_of(embedder: SentenceTransformer) -> AffineMap | None:
+    """The map behind an embedder's pooling, or None."""
+    last = list(embedder.children())[-1]
+    if not isinstance(last, Dense):
+        return None
+    weight_KD, bias = last.linear.weight.detach().float().cpu().numpy(), last.linear.bias
+    bias_K = np.zeros(len(weight_KD), np.float32) if bias is None else bias.detach().float().cpu().numpy()
+    return AffineMap("read from the embedder", weight_KD.T, bias_K)
+
+
+def without_map(embedder: SentenceTransformer) -> SentenceTransformer:
+    """The embedder up to its pooling, where embeddings are still read by the decoder layer; modules are shared."""
+    if map_of(embedder) is None:
+        return embedder
+    plain = SentenceTransformer(modules=list(embedder.children())[:-1], device=str(embedder.device))
+    plain.max_seq_length = embedder.max_seq_length
+    return plain.eval()

@@ -1,0 +1,115 @@
+"""Mends the embeddings of a ready embedder or of a raw backbone by an affine map, without training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from selfembed.calibration.affine_map import add_map, map_of, spectrum, without_map
+from selfembed.calibration.choice import Choice, choose_map
+from selfembed.calibration.self_retrieval import self_retrieval
+from selfembed.data.corpus import Corpus
+from selfembed.data.corpus_passages import last_passages
+from selfembed.errors import InputError
+from selfembed.ground.files import arriving_folder, write_json
+from selfembed.ground.progress import Progress, silent
+from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
+from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
+
+RECORD = "calibration.json"
+_BATCH = 16  # texts per forward pass
+_PER_PAIR = 6  # passages looked at for each pair wanted
+_TEXT = "A text to compare vectors by."
+
+
+def encoder(embedder: SentenceTransformer, task: str, progress: Progress) -> Callable[[Sequence[str]], np.ndarray]:
+    """Texts to float32 embeddings, telling how far it is."""
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        found: list[np.ndarray] = [np.empty(0)] * len(texts)
+        for start in range(0, len(order), 4 * _BATCH):
+            rows = order[start : start + 4 * _BATCH]
+            part = embedder.encode(
+                [texts[i] for i in rows], batch_size=_BATCH, convert_to_tensor=True, show_progress_bar=False
+            )
+            for row, vector_D in zip(rows, part.float().cpu().numpy(), strict=True):
+                found[row] = vector_D
+            progress(task, min(start + 4 * _BATCH, len(order)), len(order))
+        return np.stack(found)
+
+    return encode
+
+
+def calibrate(
+    model: str | Path = EMBEDDED,
+    corpus: Any = None,
+    *,
+    out: str | Path,
+    pairs: int = 500,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress = silent,
+) -> Choice:
+    """Chooses an affine map on unlabelled text and leaves the embedder with it as a stock folder.
+
+    Args:
+        model: The folder of an embedder, or a language model (hub id, folder, GGUF file, ``"embedded"``), which is
+            then read raw, by its last token after the PromptEOL prompt.
+        corpus: As :func:`selfembed.train` takes it; None: ``"python-docs"``.
+        out: The folder to make; must not exist.
+        pairs: Queries of the self-retrieval that the map is chosen by, at most.
+        seed: Of the texts that are drawn.
+        device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
+        progress: Called with (task, done, total).
+
+    Returns:
+        The map and the scores of all that were tried.
+
+    Raises:
+        InputError: Something given cannot be used; the message says what and what to do.
+    """
+    out = Path(out)
+    if out.exists():
+        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+    texts = corpus if isinstance(corpus, Corpus) else Corpus("python-docs" if corpus is None else corpus)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    folder = Path(model).expanduser()
+    ready = (folder / "modules.json").is_file()
+    spectrum_DD = None
+    if ready:
+        embedder = load_embedder(folder, device=device)
+        if map_of(embedder) is not None:
+            raise InputError(f"{folder}: has a map behind its pooling already; give the embedder without one")
+    else:
+        backbone = load_backbone(model)
+        spectrum_DD = spectrum(backbone.head().weight)
+        embedder = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype(device), device=device)
+    search = self_retrieval(last_passages(texts, _PER_PAIR * pairs, seed=seed), pairs, seed=seed)
+    choice = choose_map(search, encoder(embedder, "calibrating", progress)(search.texts), spectrum_DD=spectrum_DD)
+    mapped = embedder if choice.map.changes_nothing else add_map(embedder, choice.map)
+    expected_D = np.asarray(embedder.encode(_TEXT, show_progress_bar=False), dtype=np.float32)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with arriving_folder(out) as staging:
+        mapped.save(str(staging), create_model_card=False)
+        (staging / "chat_template.jinja").unlink(missing_ok=True)
+        if ready:
+            for file in folder.iterdir():  # the record, the decoder layer and the card stay with the embedder
+                if file.is_file() and not (staging / file.name).exists():
+                    shutil.copyfile(file, staging / file.name)
+        write_json(staging / RECORD, {"model": str(model), "corpus": texts.name, **choice.to_dict()})
+        again = without_map(load_embedder(staging, device="cpu"))
+        again_D = np.asarray(again.encode(_TEXT, show_progress_bar=False), dtype=np.float32)
+        cosine = float(expected_D @ again_D / (np.linalg.norm(expected_D) * np.linalg.norm(again_D)))
+        if not cosine > 0.99:
+            raise InputError(
+                f"the saved folder gives other vectors than the model in memory (cosine {cosine:.5f}); nothing was "
+                "saved; please report this with the model's name"
+            )
+    return choice

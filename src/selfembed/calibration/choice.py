@@ -1,0 +1,68 @@
+"""Chooses the affine map of an embedder on unlabelled text.
+
+Shapes: N texts, D hidden, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from selfembed.calibration.affine_map import AffineMap, candidates
+from selfembed.calibration.self_retrieval import SelfRetrieval
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The map that was chosen, and how all of them did.
+
+    Attributes:
+        map: The one chosen.
+        scores: nDCG@10 of the self-retrieval by the map's name, from 0 to 1.
+        pairs: Queries that they are means over.
+    """
+
+    map: AffineMap
+    scores: dict[str, float]
+    pairs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the record of a run."""
+        scores = {name: round(score, 4) for name, score in self.scores.items()}
+        return {"chosen": self.map.name, "self_retrieval_ndcg@10": scores, "pairs": self.pairs}
+
+
+def choose_map(
+    search: SelfRetrieval,
+    vectors_ND: np.ndarray,
+    *,
+    spectrum_DD: np.ndarray | None = None,
+    standard_errors: float = 1.0,
+) -> Choice:
+    """Takes the map with the best self-retrieval; of maps that chance could have put first, the plainest.
+
+    Args:
+        search: What is to be found by what.
+        vectors_ND: The embeddings of the search's texts, before any map. Means and variances are taken of them.
+        spectrum_DD: Of the decoder layer, see :func:`selfembed.calibration.affine_map.spectrum`; None has no bands.
+        standard_errors: A map earlier in the list is preferred where the best one's lead over it, query by query, is
+            within so many standard errors. It is never taken below the identity's score.
+
+    Returns:
+        The choice; its score is never below that of the embeddings as they are.
+    """
+    maps = list(candidates(vectors_ND, spectrum_DD))
+    gains: Sequence[np.ndarray] = [search.ndcg_Q(one(vectors_ND)) for one in maps]
+    means = [float(gain_Q.mean()) for gain_Q in gains]
+    best = int(np.argmax(means))
+    chosen = best
+    for place, gain_Q in enumerate(gains[:best]):
+        lead_Q = gains[best] - gain_Q
+        error = float(lead_Q.std(ddof=1)) / len(lead_Q) ** 0.5
+        if means[place] >= means[0] and lead_Q.mean() <= standard_errors * error:
+            chosen = place
+            break
+    return Choice(maps[chosen], dict(zip((one.name for one in maps), means, strict=True)), len(search.queries))

@@ -1,0 +1,94 @@
+"""Hard negatives: mined with an embedder, or drawn among what answers other queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_DRAWS = 100
+_ROWS_AT_ONCE = 1_000
+
+
+def row_values(rows: Dataset) -> Iterator[tuple[Any, ...]]:
+    """The values of each row, in the order of the columns."""
+    for batch in rows.iter(_ROWS_AT_ONCE):
+        yield from zip(*batch.values(), strict=True)
+
+
+def with_mined_negatives(
+    rows: Dataset, embedder: SentenceTransformer, *, margin: float, batch_size: int
+) -> tuple[Dataset, int]:
+    """The same rows with negatives that the embedder now takes for near to the query.
+
+    They are positives of other queries, the nearest first; one whose similarity is within ``margin`` (a share of the
+    positive's) of the positive's or above counts as a possible answer and is passed over (NV-Retriever, arXiv
+    2407.15831); of several positives the farthest decides. A row for which not enough are found keeps its negatives.
+
+    Returns:
+        The rows, and for how many of them new negatives were found.
+    """
+    from sentence_transformers.util import mine_hard_negatives
+
+    with redirect_stderr(StringIO()):  # the miner draws progress bars unasked
+        mined = mine_hard_negatives(
+            rows.select_columns(["query", "positive"]),
+            embedder,
+            num_negatives=rows.num_columns - 2,
+            relative_margin=margin,
+            output_format="n-tuple",
+            batch_size=batch_size,
+            verbose=False,
+        )
+    negatives = {row[:2]: row[2:] for row in row_values(mined)}
+    fresh = [row[:2] + negatives.get(row[:2], row[2:]) for row in row_values(rows)]
+    columns = map(list, zip(*fresh, strict=True))
+    dataset = Dataset.from_dict(dict(zip(rows.column_names, columns, strict=True)))
+    return dataset, sum(row[:2] in negatives for row in fresh)
+
+
+def in_batches(rows: Dataset, mined: Dataset, order: Sequence[Sequence[int]]) -> Dataset:
+    """The rows batch by batch, with mined negatives but where those are a query or positive of another row there.
+
+    Args:
+        rows: in whose batches no text comes twice.
+        mined: the same rows with mined negatives.
+        order: rows of each batch, see :func:`batches`.
+    """
+    pairs, negatives = rows.select_columns(["query", "positive"]), mined.select_columns(mined.column_names[2:])
+    chosen = []
+    for batch in order:
+        taken = {text for column in pairs[batch].values() for text in column}
+        found = zip(*negatives[batch].values(), strict=True)
+        chosen += [row + (len(rows) if taken.isdisjoint(own) else 0) for row, own in zip(batch, found, strict=True)]
+    return concatenate_datasets([rows, mined]).select(chosen)
+
+
+def other_positives(columns: Mapping[str, Sequence[str | None]], *, seed: int) -> list[str | None]:
+    """Draws for each row the positive of another, that is no positive of the same query and not in the row already.
+
+    Args:
+        columns: ``query``, ``positive`` and perhaps negatives, some of which may be None.
+        seed: of the draws.
+
+    Returns:
+        The texts, None for a row that no text was found for.
+    """
+    queries, positives = list(columns["query"]), list(columns["positive"])
+    own: dict[str | None, set[str | None]] = {}
+    for query, positive in zip(queries, positives, strict=True):
+        own.setdefault(query, set()).add(positive)
+    there = list(zip(*columns.values(), strict=True))
+    random = np.random.default_rng(seed)
+    drawn = []
+    for query, row in zip(queries, there, strict=True):
+        draws = (positives[i] for i in random.integers(len(positives), size=_DRAWS))
+        drawn.append(next((text for text in draws if text not in own[query] and text not in row), None))
+    return drawn

@@ -1,0 +1,225 @@
+"""Several losses of one batch, which share forward passes where they read the same embeddings.
+
+Shapes: B batch, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.losses.gradcache import RandContext
+from torch import Tensor, nn
+
+Features = dict[str, Tensor]
+View = tuple[str, int]  # a column, and how often it was embedded before
+
+
+@runtime_checkable
+class LossOfEmbeddings(Protocol):
+    """A loss that can be computed from embeddings, whoever makes them.
+
+    Attributes:
+        columns: whose embeddings it reads, one name each; a column named twice is embedded twice, under other dropout.
+    """
+
+    columns: tuple[str, ...]
+
+    def constants(self, features: dict[str, Features], labels: Tensor) -> Any:
+        """What it needs besides embeddings, without a gradient.
+
+        Args:
+            features: of the batch, by column.
+            labels: of the batch.
+        """
+
+    def of_embeddings(self, embeddings: list[Tensor], constants: Any) -> Tensor:
+        """The loss of a batch, a float32 scalar.
+
+        Args:
+            embeddings: an ``embedding_BD`` for each of ``columns``.
+            constants: see :meth:`constants`.
+        """
+
+
+class MixtureLoss(nn.Module):
+    """A weighted sum of losses, part by part, as the trainer adds them up and logs them.
+
+    Parts that can be computed from embeddings (:class:`LossOfEmbeddings`) share the forward passes: a column is
+    embedded as often as the part that reads it most often asks for. The others run their own.
+
+    Args:
+        model: the SentenceTransformer to train.
+        parts: by name.
+        weights: by the same names.
+        columns: of the data set, in order, labels aside.
+        text_of_turn: the text's number for each label; given to the parts in ``by_text`` in the label's place.
+        by_text: names of the parts whose labels are numbers of texts.
+        whole: names of the parts that run their own forward passes and cannot be cut into mini-batches.
+        mini_batch_size: texts per forward pass. Where a batch has more, gradients are cached (Gao et al. 2021, arXiv
+            2101.06983), and what runs by itself is run anew in the backward pass; None takes the batch at once.
+
+    Inputs:
+        +-------------------------------------+---------------------+
+        | Texts                               | Labels              |
+        +=====================================+=====================+
+        | the columns that the parts read     | number of the turn  |
+        +-------------------------------------+---------------------+
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        parts: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        *,
+        columns: Sequence[str],
+        text_of_turn: Sequence[int],
+        by_text: Sequence[str] = (),
+        whole: Sequence[str] = (),
+        mini_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.parts = nn.ModuleDict(parts)
+        self.weights = dict(weights)
+        self.columns = tuple(columns)
+        self.text_of_turn = torch.tensor(text_of_turn)
+        self.by_text = frozenset(by_text)
+        self.mini_batch_size = mini_batch_size
+        self.sharing = [name for name, part in parts.items() if isinstance(part, LossOfEmbeddings)]
+        others = [name for name in parts if name not in self.sharing]
+        self.cut = [name for name in others if name not in whole]
+        self.uncut = [name for name in others if name in whole]
+        read = [parts[name].columns for name in self.sharing]
+        self.views: list[View] = [
+            (column, k)
+            for column in self.columns
+            for k in range(max((columns.count(column) for columns in read), default=0))
+        ]
+
+    def forward(self, sentence_features: Sequence[Features], labels: Tensor) -> dict[str, Tensor]:
+        """Weighted loss of each part, float32 scalars by name; their sum is what is trained."""
+        features = dict(zip(self.columns, sentence_features, strict=True))
+        size = len(labels)
+        step = self.mini_batch_size or size
+        spans = [slice(start, min(start + step, size)) for start in range(0, size, step)]
+        constants = {name: self.parts[name].constants(features, self.labels(name, labels)) for name in self.sharing}
+        if len(spans) > 1 and torch.is_grad_enabled():
+            values = self.cached(features, labels, constants, spans)
+        else:
+            values = self.of_views({view: self.embed(features[view[0]]) for view in self.views}, constants)
+            values |= {name: self.alone(name, features, labels) for name in self.cut}
+        values |= {name: self.alone(name, features, labels) for name in self.uncut}
+        return {name: values[name] for name in self.parts}
+
+    def labels(self, name: str, labels: Tensor) -> Tensor:
+        """The labels as a part knows them."""
+        return self.text_of_turn[labels.cpu()].to(labels.device) if name in self.by_text else labels
+
+    def embed(self, features: Features) -> Tensor:
+        """embedding_BD."""
+        return self.model(dict(features))["sentence_embedding"]
+
+    def of_views(self, views: Mapping[View, Tensor], constants: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Weighted losses of the parts that read embeddings."""
+        values = {}
+        for name in self.sharing:
+            columns = self.parts[name].columns
+            read = [views[column, columns[:place].count(column)] for place, column in enumerate(columns)]
+            values[name] = self.weights[name] * self.parts[name].of_embeddings(read, constants[name])
+        return values
+
+    def cached(
+        self, features: Mapping[str, Features], labels: Tensor, constants: Mapping[str, Any], spans: Sequence[slice]
+    ) -> dict[str, Tensor]:
+        """The losses of the parts that can be cut, the activations of one mini-batch at a time in memory."""
+        states = {}
+        views: dict[View, Tensor] = {}
+        values: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for view in self.views:
+                parts = []
+                for span in spans:
+                    part = mini_batch(features[view[0]], span)
+                    states[view, span.start] = RandContext(*part.values())
+                    parts.append(self.embed(part))
+                views[view] = torch.cat(parts).requires_grad_()
+            for name in self.cut:
+                parts = []
+                for span in spans:
+                    states[name, span.start] = RandContext(*features[self.columns[0]].values())
+                    parts.append(self.alone(name, features, labels, span))
+                values[name] = torch.stack(parts).sum()
+        read = self.of_views(views, constants)
+        if read:
+            torch.stack(list(read.values())).sum().backward()
+            values |= {name: value.detach() for name, value in read.items()}
+        if values:
+            # The gradient of the sum goes by way of one of its terms; the others are numbers.
+            carrier = next(iter(values.values())).requires_grad_()
+            gradients = {view: embedding_BD.grad for view, embedding_BD in views.items()}
+            carrier.register_hook(partial(self.backward_again, features, labels, spans, states, gradients))
+        return values
+
+    def backward_again(
+        self,
+        features: Mapping[str, Features],
+        labels: Tensor,
+        spans: Sequence[slice],
+        states: Mapping[tuple[Any, int], RandContext],
+        gradients: Mapping[View, Tensor],
+        upstream: Tensor,
+    ) -> None:
+        """Runs every mini-batch once more, with the same dropout, and takes its gradient back into the model."""
+        with torch.enable_grad():
+            for view, gradient_BD in gradients.items():
+                for span in spans:
+                    with states[view, span.start]:
+                        embedding_BD = self.embed(mini_batch(features[view[0]], span))
+                    embedding_BD.backward(gradient_BD[span] * upstream)
+            for name in self.cut:
+                for span in spans:
+                    with states[name, span.start]:
+                        value = self.alone(name, features, labels, span)
+                    value.backward(upstream)
+
+    def alone(self, name: str, features: Mapping[str, Features], labels: Tensor, span: slice | None = None) -> Tensor:
+        """The weighted loss of a part that runs its own forward passes, or the share of some texts in it."""
+        part, numbers = self.parts[name], self.labels(name, labels)
+        read = [features[column] for column in getattr(part, "columns", self.columns)]
+        if span is None:
+            return self.weights[name] * part([dict(column) for column in read], numbers)
+        share = (span.stop - span.start) / len(labels)
+        return self.weights[name] * share * part([mini_batch(column, span) for column in read], numbers[span])
+
+    def state(self) -> dict[str, Tensor]:
+        """What the parts keep beside the model, by part."""
+        return {
+            f"{name}.{key}": tensor
+            for name, part in self.parts.items()
+            if hasattr(part, "state")
+            for key, tensor in part.state().items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes back what :meth:`state` gave."""
+        for name, part in self.parts.items():
+            if hasattr(part, "restore"):
+                start = f"{name}."
+                part.restore({key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)})
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights}
+
+
+def mini_batch(features: Features, span: slice) -> Features:
+    """Some of the texts of a batch, without the padding that they do not need."""
+    longest = int(features["attention_mask"][span].sum(1).max())
+    return {
+        name: value[span, :longest] if isinstance(value, Tensor) and value.ndim == 2 else value
+        for name, value in features.items()
+    }

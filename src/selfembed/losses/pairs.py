@@ -1,0 +1,166 @@
+"""InfoNCE over pairs of texts that were cut from unlabelled documents.
+
+Shapes: B batch, D hidden, N texts of the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.losses.gradcache import RandContext
+from torch import Tensor, nn
+
+from selfembed.losses.contrastive import cosine, info_nce
+from selfembed.losses.mixture import Features, mini_batch
+
+CONTRIEVER = """\
+@article{contriever,
+    title = {Unsupervised Dense Information Retrieval with Contrastive Learning},
+    author = {Gautier Izacard and Mathilde Caron and Lucas Hosseini and Sebastian Riedel and Piotr Bojanowski and
+              Armand Joulin and Edouard Grave},
+    journal = {Transactions on Machine Learning Research},
+    year = {2022},
+}"""
+
+
+class PairsLoss(nn.Module):
+    """InfoNCE between queries and passages, the other pairs of the batch being the negatives.
+
+    Pairs of one document are never each other's negatives. Gradients are cached where a batch has more than
+    ``mini_batch_size`` pairs (Gao et al. 2021, arXiv 2101.06983): memory depends on that number, the loss only on the
+    batch.
+
+    Args:
+        model: the SentenceTransformer to train.
+        document_N: the number of the document of every text.
+        temperature: the cosines are divided by it.
+        both_directions: passages search for queries too, at equal weight.
+        false_negative_margin: None takes every pair of another document for a negative. A number leaves out those
+            whose cosine to the query is above that of the query's own passage minus this.
+        centred: embeddings lose the mean of the batch's passages before they are compared, as calibration will do it.
+        mini_batch_size: pairs per forward pass.
+
+    References:
+        Contriever (Izacard et al. 2022, arXiv 2112.09118) for pairs out of unlabelled text.
+
+    Inputs:
+        +------------------+--------------------+
+        | Texts            | Labels             |
+        +==================+====================+
+        | (query, passage) | number of the text |
+        +------------------+--------------------+
+    """
+
+    columns = ("query", "text")
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        document_N: Sequence[int],
+        *,
+        temperature: float = 0.05,
+        both_directions: bool = True,
+        false_negative_margin: float | None = None,
+        centred: bool = False,
+        mini_batch_size: int = 32,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.document_N = torch.as_tensor(list(document_N))
+        self.temperature = temperature
+        self.both_directions = both_directions
+        self.false_negative_margin = false_negative_margin
+        self.centred = centred
+        self.mini_batch_size = mini_batch_size
+
+    def forward(self, sentence_features: Sequence[Features], labels: Tensor) -> Tensor:
+        """Mean cross-entropy of a batch in nats, float32 scalar."""
+        features = dict(zip(self.columns, sentence_features, strict=True))
+        same_BB = self.constants(features, labels)
+        size = len(labels)
+        if size <= self.mini_batch_size or not torch.is_grad_enabled():
+            return self.of_embeddings([self.embed(features[name]) for name in self.columns], same_BB)
+        spans = [slice(start, start + self.mini_batch_size) for start in range(0, size, self.mini_batch_size)]
+        return self.cached(features, same_BB, spans)
+
+    def constants(self, features: Mapping[str, Features], labels: Tensor) -> Tensor:
+        """same_BB: whether two pairs are of one document."""
+        document_B = self.document_N.to(labels.device)[labels]
+        return document_B[:, None] == document_B[None, :]
+
+    def of_embeddings(self, embeddings: list[Tensor], same_BB: Tensor) -> Tensor:
+        """The loss from ``query_BD`` and ``passage_BD``."""
+        query_BD, passage_BD = (embedding_BD.float() for embedding_BD in embeddings)
+        if self.centred:
+            mean_D = passage_BD.detach().mean(0)
+            query_BD, passage_BD = query_BD - mean_D, passage_BD - mean_D
+        own_BB = torch.eye(len(same_BB), dtype=torch.bool, device=same_BB.device)
+        excluded_BB = same_BB & ~own_BB
+        if self.false_negative_margin is not None:
+            with torch.no_grad():
+                near_BB = cosine(query_BD, passage_BD)
+                above_BB = near_BB > near_BB.diagonal()[:, None] - self.false_negative_margin
+            excluded_BB = excluded_BB | (above_BB & ~own_BB)
+        loss = info_nce(query_BD, passage_BD, temperature=self.temperature, excluded_BN=excluded_BB)
+        if self.both_directions:
+            back = info_nce(passage_BD, query_BD, temperature=self.temperature, excluded_BN=excluded_BB.T)
+            loss = (loss + back) / 2
+        return loss
+
+    def embed(self, features: Features) -> Tensor:
+        """embedding_BD."""
+        return self.model(dict(features))["sentence_embedding"]
+
+    def cached(self, features: Mapping[str, Features], same_BB: Tensor, spans: Sequence[slice]) -> Tensor:
+        """:meth:`forward`, the activations of one mini-batch at a time in memory."""
+        states: dict[tuple[str, int], RandContext] = {}
+        leaves: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for name in self.columns:
+                parts = []
+                for span in spans:
+                    part = mini_batch(features[name], span)
+                    states[name, span.start] = RandContext(*part.values())
+                    parts.append(self.embed(part))
+                leaves[name] = torch.cat(parts).requires_grad_()
+        loss = self.of_embeddings(list(leaves.values()), same_BB)
+        loss.backward()
+        carrier = loss.detach().requires_grad_()
+        carrier.register_hook(partial(self.backward_again, features, spans, states, leaves))
+        return carrier
+
+    def backward_again(
+        self,
+        features: Mapping[str, Features],
+        spans: Sequence[slice],
+        states: Mapping[tuple[str, int], RandContext],
+        leaves: Mapping[str, Tensor],
+        upstream: Tensor,
+    ) -> None:
+        """Embeds every mini-batch once more, with the same dropout, and takes its gradient back into the model."""
+        with torch.enable_grad():
+            for name, leaf_BD in leaves.items():
+                for span in spans:
+                    with states[name, span.start]:
+                        embedding_BD = self.embed(mini_batch(features[name], span))
+                    embedding_BD.backward(leaf_BD.grad[span] * upstream)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        return {
+            name: getattr(self, name)
+            for name in (
+                "temperature",
+                "both_directions",
+                "false_negative_margin",
+                "centred",
+                "mini_batch_size",
+            )
+        }
+
+    @property
+    def citation(self) -> str:
+        return CONTRIEVER

@@ -1,0 +1,53 @@
+"""LLM2Comp's pretext tasks: what a text says must come through a few memory vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfembed.errors import InputError
+from selfembed.losses.compression import LLM2COMP, CompressionLoss, CompressionOptions, require_bos
+from selfembed.model.backbone import Backbone
+from selfembed.model.embedder import EmbedderConfig
+from selfembed.model.prompt import NO_PROMPT
+from selfembed.objectives.objective import Material, Objective, Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression(CompressionOptions, Objective):
+    """LLM2Comp, stage 1 (arXiv 2511.17129); for the options see the class they are inherited from."""
+
+    citation = LLM2COMP
+    forwards = 5.0  # encoder, teacher, decoder, three products with the vocabulary: a guess
+    trains_memory = True
+
+    def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
+        """Refuses an embedder without memory tokens or with a prompt, and a backbone without bos."""
+        if reading.pooling != "memory":
+            raise InputError(
+                f"pooling {reading.pooling!r}: compression needs memory tokens to compress a text into; expected "
+                "pooling 'memory' and memory_tokens 8, of the recipe or, in a sequence, of its first recipe"
+            )
+        if reading.template != NO_PROMPT:
+            raise InputError(f"prompt {reading.template!r}: compression splits the bare text; expected no prompt")
+        require_bos(backbone.tokenizer.bos_token_id)
+
+    def prepare(self, material: Material) -> Prepared:
+        """The texts that can be split; those that cannot are counted.
+
+        Raises:
+            InputError: none can.
+        """
+        embedder = material.embedder
+        ids = embedder.tokenizer(list(material.texts), truncation=True)["input_ids"]
+        least = self.min_tokens + material.reading.memory_tokens
+        rows = [row for row, text_ids in enumerate(ids) if len(text_ids) >= least]
+        if not rows:
+            raise InputError(
+                f"corpus {material.corpus.name}: none of {len(ids)} texts has {self.min_tokens} tokens, as a split "
+                "needs; give longer texts, or lower min_context and min_continuation"
+            )
+        bos_id = material.backbone.tokenizer.bos_token_id
+        loss = CompressionLoss(embedder, material.head, self, bos_id=bos_id, seed=material.seed)
+        notes = {"texts_too_short": len(ids) - len(rows)}
+        # A text that comes again is split elsewhere.
+        return Prepared(loss=loss, rows=rows, label="turn", notes=notes, state=loss.state, restore=loss.restore)

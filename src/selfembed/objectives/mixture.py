@@ -1,0 +1,137 @@
+"""Several objectives in one stage, weighted, on the same texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from selfembed.errors import InputError
+from selfembed.losses.mixture import MixtureLoss
+from selfembed.model.backbone import Backbone
+from selfembed.model.embedder import EmbedderConfig
+from selfembed.objectives.objective import Material, Measured, Objective, Prepared
+from selfembed.objectives.order import turns
+from selfembed.objectives.registry import find_objective
+from selfembed.targets.token_targets import TokenTargets
+
+
+@dataclass(frozen=True)
+class Mixture(Objective):
+    """A weighted sum of objectives: ``Mixture({"data_driven": 1.0, "two_views": 0.2})``.
+
+    Losses of embeddings alone share the forward passes. While a mixture is trained the dropout of attention is the
+    largest that one of its parts asks for, for all of them.
+
+    Args:
+        weights: of the parts, by their registered names.
+        parts: the same with other options than the default, by the same names.
+
+    Raises:
+        InputError: an unknown name, a weight that is no number above 0, or a part that reads labelled pairs.
+    """
+
+    weights: Mapping[str, float]
+    parts: Mapping[str, Objective] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise InputError("mixture: no part; expected a weight for at least one objective")
+        for name, weight in self.weights.items():
+            if not (weight > 0 and math.isfinite(weight)):
+                raise InputError(f"weight {weight} of {name}: expected a number above 0")
+        if extra := [name for name in self.parts if name not in self.weights]:
+            raise InputError(f"mixture: part {extra[0]} has no weight; expected one for every part")
+        parts = {name: self.parts.get(name) or find_objective(name) for name in self.weights}
+        for name, part in parts.items():
+            if part.reads != "texts":
+                raise InputError(f"mixture: {name} reads labelled {part.reads}; expected parts that read texts")
+        sharing = [part.forwards for part in parts.values() if part.shares_forward]
+        alone = [part.forwards for part in parts.values() if not part.shares_forward]
+        decided = {
+            "parts": parts,
+            "weights": {name: float(weight) for name, weight in self.weights.items()},
+            "whole_batch": any(part.whole_batch for part in parts.values()),
+            "forwards": max(sharing, default=0.0) + sum(alone),
+            "attention_dropout": max(part.attention_dropout for part in parts.values()),
+            "trains_memory": any(part.trains_memory for part in parts.values()),
+        }
+        for name, value in decided.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def citations(self) -> tuple[str, ...]:
+        """Those of its parts."""
+        return tuple(dict.fromkeys(citation for part in self.parts.values() for citation in part.citations))
+
+    @property
+    def title(self) -> str:
+        """Its parts with their weights."""
+        return " + ".join(f"{self.weights[name]:g} {part.title}" for name, part in self.parts.items())
+
+    @property
+    def needs_tagger(self) -> bool:
+        """Whether a part does."""
+        return any(part.needs_tagger for part in self.parts.values())
+
+    def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
+        """What each part refuses."""
+        for part in self.parts.values():
+            part.check(reading, backbone)
+
+    def preparation_seconds(self, measured: Measured) -> float:
+        """All parts together."""
+        return sum(part.preparation_seconds(measured) for part in self.parts.values())
+
+    def targets(self, material: Material) -> TokenTargets | None:
+        """Those of the first part that has some."""
+        found = (part.targets(material) for part in self.parts.values())
+        return next((targets for targets in found if targets is not None), None)
+
+    def cut(self, material: Material) -> Material:
+        """As its part that cuts texts does it.
+
+        Raises:
+            InputError: two parts do.
+        """
+        cut = {name: found for name, part in self.parts.items() if (found := part.cut(material)) is not material}
+        if len(cut) > 1:
+            raise InputError(f"mixture: {' and '.join(cut)} both cut texts, each in its way; expected one that does")
+        return next(iter(cut.values()), material)
+
+    def prepare(self, material: Material) -> Prepared:
+        """What all parts can be trained on.
+
+        Raises:
+            InputError: there is no text that all parts can be trained on.
+        """
+        prepared = {name: part.prepare(material) for name, part in self.parts.items()}
+        every = set(range(len(material.texts)))
+        rows = sorted(every.intersection(*(every if one.rows is None else one.rows for one in prepared.values())))
+        if not rows:
+            raise InputError(
+                f"corpus {material.corpus.name}: none of {len(every)} texts can be trained on by all of "
+                f"{', '.join(prepared)}; give longer texts, or leave a part out"
+            )
+        distinct = any(one.distinct for one in prepared.values())
+        loss = MixtureLoss(
+            material.embedder,
+            {name: one.loss for name, one in prepared.items()},
+            self.weights,
+            columns=(*material.columns, "text"),
+            text_of_turn=turns(material, rows, distinct=distinct),
+            by_text=[name for name, one in prepared.items() if one.label == "text"],
+            whole=[name for name, part in self.parts.items() if part.whole_batch],
+            mini_batch_size=material.budget.mini_batch_size if self.whole_batch else None,
+        )
+        has_state = any(one.state is not None for one in prepared.values())
+        return Prepared(
+            loss=loss,
+            rows=rows,
+            label="turn",
+            distinct=distinct,
+            notes={"parts": {name: one.notes for name, one in prepared.items()}},
+            callbacks=tuple(callback for one in prepared.values() for callback in one.callbacks),
+            state=loss.state if has_state else None,
+            restore=loss.restore if has_state else None,
+        )

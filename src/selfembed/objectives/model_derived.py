@@ -1,0 +1,64 @@
+"""Text2Token's second objective: an embedding shall decode to what the raw model says of this text alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from selfembed.data.sampling import choose_texts
+from selfembed.errors import InputError
+from selfembed.losses.token_target import OnlineModelDerivedLoss
+from selfembed.objectives.objective import STEP_FORWARDS, Material, Measured, Prepared
+from selfembed.objectives.token_target import TokenTarget
+from selfembed.targets.model_derived import ModelDerivedOptions, build_targets, common_distribution
+from selfembed.targets.raw_model import raw_model_state
+from selfembed.targets.token_targets import TokenTargets
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDerived(ModelDerivedOptions, TokenTarget):
+    """Text2Token, stage II (arXiv 2510.10224, §3.2.2); further options in the class they are inherited from.
+
+    Args:
+        common: ``"sample"``: Qc from a sample of the corpus, before the stage, targets stored; ``"online"``: Qc is
+            the running mean over the training batches, targets computed in the step.
+        common_texts: size of the sample (Fig. 5: no gain beyond 10,000).
+    """
+
+    forwards = STEP_FORWARDS + 1
+
+    common: Literal["sample", "online"] = "sample"
+    common_texts: int = 10_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.common not in ("sample", "online"):
+            raise InputError(f"common {self.common!r}: expected 'sample' or 'online'")
+        if self.common_texts < 1:
+            raise InputError(f"common_texts {self.common_texts}: expected at least 1")
+
+    def preparation_seconds(self, measured: Measured) -> float:
+        """The pass over the sample."""
+        if self.common != "sample":
+            return 0.0
+        return min(self.common_texts, measured.texts) * measured.mean_tokens / measured.tokens_per_second
+
+    def key(self, material: Material) -> list[Any]:
+        return [material.corpus.fingerprint, material.look, raw_model_state(material.embedder, material.head)]
+
+    def compute(self, material: Material) -> TokenTargets:
+        embedder, head, progress = material.embedder, material.head, material.progress
+        if material.look:
+            sample = list(material.texts)
+        else:
+            sample = list(choose_texts(material.corpus.texts(), self.common_texts, seed=0)["text"])
+        common = common_distribution(embedder, head, sample, progress)
+        return build_targets(embedder, head, material.texts, common, self, progress)
+
+    def prepare(self, material: Material) -> Prepared:
+        """Stored targets, or a loss that makes them in the step."""
+        if self.common == "sample":
+            return super().prepare(material)
+        loss = OnlineModelDerivedLoss(material.embedder, material.head, self)
+        notes = {"targets": "in the step"}
+        return Prepared(loss=loss, notes=notes, state=loss.state, restore=loss.restore)

@@ -1,0 +1,249 @@
+"""What an objective is, what it is given, and what it gives to training.
+
+An objective is a frozen dataclass of options, in a file of its own, with a line in
+:mod:`selfembed.objectives.registry`. It supplies ``citation`` and :meth:`Objective.prepare`; all else has a default.
+What ``prepare`` returns is a loss as sentence-transformers knows it, ``loss(sentence_features, labels)``, and which
+texts it can be taught on.
+
+To share forward passes in a mixture the objective says ``shares_forward = True`` and its loss supplies three things
+more, see :class:`selfembed.losses.mixture.LossOfEmbeddings`:
+
+- ``columns``: the columns whose embeddings it reads, one name each; a column named twice is embedded twice;
+- ``constants(features, labels)``: what it needs besides embeddings and without a gradient, such as targets;
+- ``of_embeddings(embeddings, constants)``: its value.
+
+An objective that makes pairs out of texts, say (query, passage), does so in :meth:`Objective.cut`: it returns the
+material with the passages as ``texts`` and the queries, one for each, as ``columns={"query": ...}``. Where it cuts as
+many as ``budget.texts``, the first ``budget.batch_size`` are the first step and so on, so that it decides what comes
+together. Its loss has ``columns = ("query", "text")`` and is ``whole_batch``. In a mixture all parts are prepared with
+the material as it was cut; a token target beside it is thus the passage's, reads ``("text",)``, and shares the
+passage's forward pass, gradients cached for both.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from selfembed.data.corpus import Corpus
+from selfembed.data.pairs import Examples
+from selfembed.ground.progress import Progress, silent
+from selfembed.model.backbone import Backbone, LMHead
+from selfembed.model.embedder import EmbedderConfig
+from selfembed.targets.tagger import Tagger
+from selfembed.targets.token_targets import TokenTargets
+
+# A training step in forward passes of the same batch: docs/results/benchmarks.jsonl.
+STEP_FORWARDS = 2.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long a stage trains, and on how much at once.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: texts, or labelled examples, per step.
+        micro_batch_size: texts per forward pass; None: all of the batch.
+    """
+
+    steps: int
+    batch_size: int
+    micro_batch_size: int | None = None
+
+    @property
+    def texts(self) -> int:
+        """How often a text is read."""
+        return self.steps * self.batch_size
+
+    @property
+    def mini_batch_size(self) -> int:
+        """Texts per forward pass."""
+        return self.micro_batch_size or self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What an objective makes its loss and its data of.
+
+    Args:
+        backbone: whose tokenizer and vocabulary count.
+        reading: how the backbone is read as an embedder.
+        make_embedder: gives the embedder; its adapter off, it is the raw model that model-derived targets come from.
+        make_head: gives the frozen decoder layer.
+        corpus: whose statistics count.
+        texts: of the corpus, those of the stage; empty where the objective reads pairs.
+        places: the rows of the corpus that they are, or are cut from; None where they are not of the corpus.
+        columns: further columns of text, each with one entry for each of ``texts``.
+        pairs: labelled examples.
+        dev: labelled examples that decide when to stop.
+        tagger: of parts of speech.
+        statistics_texts: texts of the corpus that are counted, at most.
+        budget: of the stage; the default is that of targets that are only looked at.
+        seed: of everything drawn.
+        folder: of the stage, for what it keeps.
+        look: targets are only looked at: what needs the model on other texts makes do with ``texts``.
+        progress: told of work that takes time.
+    """
+
+    backbone: Backbone
+    reading: EmbedderConfig
+    make_embedder: Callable[[], SentenceTransformer]
+    make_head: Callable[[], LMHead]
+    corpus: Corpus
+    texts: Sequence[str] = ()
+    places: Sequence[int] | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    pairs: tuple[Examples, ...] = ()
+    dev: Examples | None = None
+    tagger: Tagger | None = None
+    statistics_texts: int = 200_000
+    budget: Budget = Budget(steps=1, batch_size=1)
+    seed: int = 0
+    folder: Path = Path()
+    look: bool = False
+    progress: Progress = silent
+
+    @cached_property
+    def embedder(self) -> SentenceTransformer:
+        """The embedder, built when first asked for."""
+        return self.make_embedder()
+
+    @cached_property
+    def head(self) -> LMHead:
+        """The frozen decoder layer, read when first asked for."""
+        return self.make_head()
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """What a stage trains with.
+
+    Args:
+        loss: takes ``(sentence_features, labels)`` and gives one number, or a number by name that are added up.
+        rows: which of the material's texts are trained on, ascending; None: all.
+        label: what stands in the column ``label``: the ``"text"``'s number among the material's texts, or the number
+            of its ``"turn"``, which is another whenever a text comes again.
+        distinct: whether no text may come twice in a step, since the others are its negatives.
+        notes: for the record of the stage.
+        callbacks: of the trainer.
+        state: what belongs to the state of training beside adapter and optimiser; None: nothing.
+        restore: takes what ``state`` gave.
+        data: rows in the order of training from a step on, in place of texts; the trainer skips what came before.
+        goes_on: whether training, which stopped after this step, goes on with other data.
+        finish: called when training is over; gives further notes.
+    """
+
+    loss: nn.Module
+    rows: Sequence[int] | None = None
+    label: Literal["text", "turn"] = "text"
+    distinct: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+    callbacks: tuple[TrainerCallback, ...] = ()
+    state: Callable[[], dict[str, Tensor]] | None = None
+    restore: Callable[[dict[str, Tensor]], None] | None = None
+    data: Callable[[int], Dataset] | None = None
+    goes_on: Callable[[int], bool] = lambda step: False
+    finish: Callable[[], dict[str, Any]] = dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Figures that an estimate has of a corpus and a machine.
+
+    Args:
+        texts: of the corpus.
+        words: of the corpus.
+        statistics_texts: texts that are counted, at most.
+        mean_tokens: of an input, prompt included.
+        tokens_per_second: of a forward pass.
+    """
+
+    texts: int
+    words: int
+    statistics_texts: int
+    mean_tokens: float
+    tokens_per_second: float
+
+
+class Objective(ABC):
+    """What a stage optimises: options, and how loss and data come of them.
+
+    Attributes:
+        reads: ``"texts"`` of the corpus, or labelled ``"pairs"``.
+        whole_batch: whether the texts of a batch are held against each other, so that it cannot be cut into steps of
+            gradient accumulation.
+        forwards: what a training step costs, in forward passes.
+        citation: BibTeX entry of the paper it is from.
+        attention_dropout: of attention probabilities while it is trained.
+        trains_memory: whether memory vectors are trained; else they stay as they stand.
+        shares_forward: whether its loss is one of embeddings, so that a mixture need not pay for it again.
+    """
+
+    reads: Literal["texts", "pairs"] = "texts"
+    whole_batch: bool = False
+    forwards: float = STEP_FORWARDS
+    citation: str
+    attention_dropout: float = 0.0
+    trains_memory: bool = False
+    shares_forward: bool = False
+
+    @property
+    def citations(self) -> tuple[str, ...]:
+        """All its BibTeX entries."""
+        return (self.citation,)
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return type(self).__name__
+
+    @property
+    def needs_tagger(self) -> bool:
+        """Whether texts are tagged with parts of speech."""
+        return False
+
+    def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
+        """Refuses an embedder or a backbone that it cannot train.
+
+        Raises:
+            InputError: one line that says what it needs.
+        """
+        return
+
+    def check_pairs(self, sets: Sequence[Examples], budget: Budget, *, seed: int) -> None:
+        """Refuses labelled examples that it cannot be trained on, before anything is trained.
+
+        Raises:
+            InputError: one line that says what it needs.
+        """
+        return
+
+    def preparation_seconds(self, measured: Measured) -> float:
+        """What :meth:`prepare` takes beside the training steps, roughly."""
+        return 0.0
+
+    def targets(self, material: Material) -> TokenTargets | None:
+        """The token targets of the material's texts, in order; None where it has no such targets."""
+        return None
+
+    def cut(self, material: Material) -> Material:
+        """The material with the texts that it is trained on in place of those of the corpus; as it is, by default."""
+        return material
+
+    @abstractmethod
+    def prepare(self, material: Material) -> Prepared:
+        """Makes loss and data of a material that :meth:`cut` returned.
+
+        Raises:
+            InputError: there is nothing to train on.
+        """

@@ -1,0 +1,145 @@
+"""Pairs out of unlabelled text: a title, a sentence or a part of a document finds the rest of it."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+from selfembed.data.corpus_passages import CorpusPassages
+from selfembed.data.pair_sources import SOURCES, Pair, draw_pair
+from selfembed.data.words import join_words, split_words
+from selfembed.errors import InputError
+from selfembed.losses.pairs import CONTRIEVER, PairsLoss
+from selfembed.objectives.objective import STEP_FORWARDS, Budget, Material, Objective, Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPairs(Objective):
+    """Contrastive learning on pairs that are cut from the corpus itself; see :mod:`selfembed.data.pair_sources`.
+
+    Args:
+        title: Weight of pairs of a title and its passage.
+        sentence: Weight of pairs of a sentence and the rest of its passage.
+        parts: Weight of pairs of two parts of one passage.
+        neighbour: Weight of pairs of neighbouring passages of one document.
+        crop: Weight of pairs of two crops of one passage, with words deleted.
+        query_words: Queries are cut to so many words.
+        temperature: Of InfoNCE over cosine similarities.
+        both_directions: Passages search for queries too.
+        false_negative_margin: See :class:`selfembed.losses.pairs.PairsLoss`.
+        centred: Embeddings lose the batch's mean before they are compared.
+
+    References:
+        Contriever (arXiv 2112.09118) and AugTriever (arXiv 2212.08841) for the kinds of pairs; the weights are ours.
+    """
+
+    citation = CONTRIEVER
+    whole_batch = True
+    shares_forward = True
+    forwards = 1.5 * STEP_FORWARDS  # queries are half as long as passages
+
+    title: float = 1.0
+    sentence: float = 1.0
+    parts: float = 1.0
+    neighbour: float = 1.0
+    crop: float = 0.0
+    query_words: int = 24
+    temperature: float = 0.05
+    both_directions: bool = True
+    false_negative_margin: float | None = None
+    centred: bool = False
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise InputError(f"{name} {weight}: expected a weight of at least 0")
+        if not any(self.weights.values()):
+            raise InputError(f"weights: those of {', '.join(SOURCES)} are all 0; expected one above 0")
+        if self.query_words < 1:
+            raise InputError(f"query_words {self.query_words}: expected at least 1")
+        if not self.temperature > 0:
+            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
+        margin = self.false_negative_margin
+        if margin is not None and not -2 <= margin <= 2:
+            raise InputError(f"false_negative_margin {margin}: expected a difference of cosines, e.g. 0 or -0.1")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The share of each source, by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in SOURCES}
+
+    def cut(self, material: Material) -> Material:
+        """Draws as many pairs as the stage reads, those of one step from different documents where there are enough.
+
+        Where the corpus has fewer texts they are gone through again, in other orders, and give other pairs.
+
+        Raises:
+            InputError: Fewer than two documents give a pair.
+        """
+        rng = random.Random(material.seed)
+        passages = CorpusPassages(material.corpus.passages())
+        places = list(range(len(passages)) if material.places is None else material.places)
+        pairs: list[Pair] = []
+        while len(pairs) < material.budget.texts:
+            drawn = [pair for place in places if (pair := draw_pair(passages, place, self.weights, rng))]
+            if len({pair.document for pair in drawn}) < 2:
+                raise InputError(
+                    f"corpus {material.corpus.name}: {len(drawn)} of {len(places)} texts give a pair of "
+                    f"{', '.join(name for name, weight in self.weights.items() if weight)}; expected pairs of at "
+                    "least two documents; give more or longer texts"
+                )
+            pairs += drawn
+            rng.shuffle(places)
+        pairs = in_steps(pairs, material.budget)
+        return replace(
+            material,
+            texts=[pair.passage for pair in pairs],
+            places=[pair.index for pair in pairs],
+            columns={"query": [self.shortened(pair.query) for pair in pairs]},
+        )
+
+    def prepare(self, material: Material) -> Prepared:
+        """All pairs of a material that was cut."""
+        assert material.places is not None
+        documents = material.corpus.passages().select(material.places)["document"]
+        loss = PairsLoss(
+            material.embedder,
+            list(documents),
+            temperature=self.temperature,
+            both_directions=self.both_directions,
+            false_negative_margin=self.false_negative_margin,
+            centred=self.centred,
+            mini_batch_size=material.budget.mini_batch_size,
+        )
+        return Prepared(loss=loss, notes={"documents": len(set(documents))})
+
+    def shortened(self, query: str) -> str:
+        """The first words of a query."""
+        words = split_words(query)
+        return query if len(words) <= self.query_words else join_words(words[: self.query_words])
+
+
+def in_steps(pairs: Sequence[Pair], budget: Budget) -> list[Pair]:
+    """So many pairs as a stage reads, in its order; a pair waits for a step that has none of its document.
+
+    At the end, where only pairs of the same documents are left, they come together.
+    """
+    waiting = deque(pairs)
+    found: list[Pair] = []
+    for _ in range(budget.steps):
+        step: list[Pair] = []
+        skipped: list[Pair] = []
+        documents: set[int] = set()
+        while waiting and len(step) < budget.batch_size:
+            pair = waiting.popleft()
+            if pair.document in documents:
+                skipped.append(pair)
+            else:
+                step.append(pair)
+                documents.add(pair.document)
+        missing = budget.batch_size - len(step)
+        found += step + skipped[:missing]
+        waiting.extendleft(reversed(skipped[missing:]))
+    return found

@@ -1,0 +1,54 @@
+"""What objectives with token targets have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+
+from selfembed.errors import InputError
+from selfembed.ground.hashing import texts_hash
+from selfembed.losses.token_target import TEXT2TOKEN, TokenTargetLoss
+from selfembed.objectives.objective import Material, Objective, Prepared
+from selfembed.targets.cache import stored, summary
+from selfembed.targets.raw_model import tokenizer_hash
+from selfembed.targets.token_targets import TokenTargets
+
+
+class TokenTarget(Objective):
+    """A text's embedding shall decode to a sparse distribution over the vocabulary, which is computed beforehand."""
+
+    citation = TEXT2TOKEN
+    shares_forward = True
+
+    @abstractmethod
+    def key(self, material: Material) -> list[Any]:
+        """What the targets depend on beside options, backbone and texts."""
+
+    @abstractmethod
+    def compute(self, material: Material) -> TokenTargets:
+        """The targets of the material's texts, computed."""
+
+    def targets(self, material: Material) -> TokenTargets:
+        """The targets of the material's texts, from the cache where they were computed before."""
+        backbone = [material.backbone.fingerprint, tokenizer_hash(material.backbone.tokenizer)]
+        key = [*backbone, self, texts_hash(iter(material.texts)), *self.key(material)]
+        return stored("targets", key, TokenTargets, lambda: self.compute(material))
+
+    def prepare(self, material: Material) -> Prepared:
+        """Targets of all texts; those without one are left out and counted.
+
+        Raises:
+            InputError: no text has a target.
+        """
+        targets = self.targets(material)
+        rows = np.flatnonzero(targets.support_N).tolist()
+        if not rows:
+            raise InputError(
+                f"corpus {material.corpus.name}: none of {len(material.texts)} texts has a key token (noun, proper "
+                "noun or adjective that does not occur in every text); give other text, or keep all words "
+                "(pos=none)"
+            )
+        notes = {"targets": summary(targets), "texts_without_target": len(targets) - len(rows)}
+        return Prepared(loss=TokenTargetLoss(material.embedder, material.head, targets), rows=rows, notes=notes)

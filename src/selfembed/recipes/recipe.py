@@ -1,0 +1,82 @@
+"""A recipe: a list of stages with a paper's numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfembed.errors import InputError
+from selfembed.ground.names import did_you_mean
+from selfembed.model.backbone import Lora
+from selfembed.model.embedder import EmbedderConfig
+from selfembed.objectives.objective import Objective
+from selfembed.recipes.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is trained, in which order, on what kind of embedder.
+
+    Args:
+        name: of the recipe.
+        stages: by name, in order; the optimiser starts afresh with each.
+        embedder: pooling, attention, prompt.
+        lora: the adapter.
+        statistics_texts: texts that token statistics (IDF) are counted over, at most.
+        embed_length: tokens of an input, prompt included, of the finished embedder.
+        calibration_pairs: pairs of texts of the corpus that the finished embedder is judged by, the affine map behind
+            its pooling chosen by; 0 leaves both out.
+    """
+
+    name: str
+    stages: dict[str, Stage]
+    embedder: EmbedderConfig = EmbedderConfig()
+    lora: Lora = Lora()
+    statistics_texts: int = 200_000
+    embed_length: int = 512
+    calibration_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError(f"recipe {self.name}: no stage left to run; name at least one")
+        if self.calibration_pairs < 0:
+            raise InputError(f"calibration_pairs {self.calibration_pairs}: expected at least 8, or 0 for none")
+
+    @property
+    def citations(self) -> list[str]:
+        """BibTeX entries of the papers that its stages come from."""
+        found = (citation for stage in self.stages.values() for citation in stage.objective.citations)
+        return list(dict.fromkeys(found))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; objectives carry their kind."""
+        return _plain(self)
+
+
+def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    """The recipe with these of its stages, in this order.
+
+    Raises:
+        InputError: it has no stage of such a name.
+    """
+    for name in names:
+        if name not in recipe.stages:
+            raise InputError(
+                f"stage {name!r}: recipe {recipe.name} has {', '.join(recipe.stages)}"
+                + did_you_mean(name, recipe.stages)
+            )
+    return dataclasses.replace(recipe, stages={name: recipe.stages[name] for name in names})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        plain = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, EmbedderConfig) and not value.memory_tokens:
+            # Records and keys of recipes without memory tokens stay what they were before there were any.
+            plain = {name: item for name, item in plain.items() if not name.startswith("memory_")}
+        return {"kind": type(value).__name__, **plain} if isinstance(value, Objective) else plain
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

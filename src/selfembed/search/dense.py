@@ -1,0 +1,164 @@
+"""The dense side: unit vectors on disk, searched exactly in blocks, or by int8 or binary codes and then rescored.
+
+Shapes: N passages, D dimensions, B rows of a block, W 64-bit words of a binary code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers.util.quantization import quantize_embeddings
+
+from selfembed.errors import InputError
+from selfembed.search.ranking import Ranking, best_rows
+
+STORES = ("float32", "float16", "int8", "binary")
+"""How vectors may be kept; the last two are codes to search in, with float16 vectors beside them to rescore by."""
+
+RESCORE = 8
+"""How many times more results than wanted are rescored."""
+
+_VECTORS, _CODES, _RANGES = "vectors.npy", "codes.npy", "ranges.npy"
+_BLOCK_BYTES = 64 << 20
+_CACHED_BYTES = 1 << 19  # of a block that becomes float32 first: more would leave the processor's caches
+
+
+def require_store(store: str) -> None:
+    """Refuses an unknown way to keep vectors.
+
+    Raises:
+        InputError: it is none of `STORES`.
+    """
+    if store not in STORES:
+        raise InputError(f"vectors {store!r}: expected one of {', '.join(STORES)}")
+
+
+def float_type(store: str) -> type[np.floating]:
+    """The type of the vectors in a store."""
+    return np.float32 if store == "float32" else np.float16
+
+
+def new_vectors(folder: Path, store: str, passages: int, dimensions: int) -> np.ndarray:
+    """An empty mapped matrix of a store's vectors, shape (N, D), to be filled with unit vectors."""
+    return np.lib.format.open_memmap(
+        folder / _VECTORS, mode="w+", dtype=float_type(store), shape=(passages, dimensions)
+    )
+
+
+def write_codes(folder: Path, store: str) -> None:
+    """Writes the codes of a store whose vectors are complete; a float store needs none.
+
+    The codes are those of sentence-transformers' ``quantize_embeddings``: int8 between the least and largest value of
+    each dimension, over all passages, or one bit a dimension, whether it is above zero.
+
+    Args:
+        folder: with the vectors.
+        store: one of `STORES`.
+    """
+    if store not in ("int8", "binary"):
+        return
+    vectors_ND = np.load(folder / _VECTORS, mmap_mode="r")
+    count, width = vectors_ND.shape
+    if store == "int8":
+        ranges_2D = np.stack([
+            np.min([block.min(0) for _, block in blocks(vectors_ND)], 0),
+            np.max([block.max(0) for _, block in blocks(vectors_ND)], 0),
+        ])  # fmt: skip
+        np.save(folder / _RANGES, ranges_2D)
+        codes = np.lib.format.open_memmap(folder / _CODES, mode="w+", dtype=np.int8, shape=(count, width))
+        for start, block_BD in blocks(vectors_ND):
+            codes[start : start + len(block_BD)] = quantize_embeddings(block_BD, "int8", ranges=ranges_2D)
+    else:
+        words = -(-width // 64)
+        codes = np.lib.format.open_memmap(folder / _CODES, mode="w+", dtype=np.uint64, shape=(count, words))
+        for start, block_BD in blocks(vectors_ND):
+            codes[start : start + len(block_BD)] = bit_codes(block_BD)
+    codes.flush()
+
+
+def bit_codes(vectors_BD: np.ndarray) -> np.ndarray:
+    """One bit a dimension (sentence-transformers' "ubinary"), filled up to 64-bit words, shape (B, W)."""
+    bytes_BX = quantize_embeddings(vectors_BD, "ubinary")
+    padded = np.zeros((len(bytes_BX), -(-bytes_BX.shape[1] // 8) * 8), np.uint8)
+    padded[:, : bytes_BX.shape[1]] = bytes_BX
+    return padded.view(np.uint64)
+
+
+def blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the first row and the rows of each block; float16 and int8 become float32."""
+    small = matrix.dtype in (np.float16, np.int8)
+    size = max(1, (_CACHED_BYTES if small else _BLOCK_BYTES) // (4 * matrix.shape[1]))
+    for start in range(0, len(matrix), size):
+        block = matrix[start : start + size]
+        # numpy converts float16 number by number; torch does not, but warns of a file that it might write to
+        yield start, torch.from_numpy(np.array(block)).float().numpy() if small else np.asarray(block)
+
+
+def unit(vectors_BD: np.ndarray) -> np.ndarray:
+    """Vectors of length 1 in float32."""
+    vectors_BD = np.asarray(vectors_BD, dtype=np.float32)
+    return vectors_BD / np.linalg.norm(vectors_BD, axis=-1, keepdims=True)
+
+
+class DenseIndex:
+    """Unit vectors of passages on disk, mapped into memory."""
+
+    def __init__(self, folder: Path, store: str) -> None:
+        """Opens what :func:`new_vectors` and :func:`write_codes` have left.
+
+        Args:
+            folder: of the files.
+            store: one of `STORES`.
+        """
+        self.store = store
+        self.vectors_ND = np.load(folder / _VECTORS, mmap_mode="r")
+        self.codes = np.load(folder / _CODES, mmap_mode="r") if store in ("int8", "binary") else None
+        self._ranges_2D = np.load(folder / _RANGES) if store == "int8" else None
+
+    def search(self, query_D: np.ndarray, depth: int, *, rescore: int = RESCORE) -> Ranking:
+        """Ranks passages by their cosine with a query.
+
+        Args:
+            query_D: of any length but zero, float32, shape (D,).
+            depth: results at most.
+            rescore: of a store with codes, how many times more results than ``depth`` are found by the codes and
+                then ranked by the vectors; 0 leaves the codes' own scores (int8: near the cosine; binary: the share
+                of equal bits, -1 to 1).
+        """
+        query_D = unit(query_D)
+        if self.codes is None:
+            return self._scan(query_D, self.vectors_ND, depth)
+        wide = depth * rescore if rescore else depth
+        found = self._by_bits(query_D, wide) if self.store == "binary" else self._by_int8(query_D, wide)
+        return self.rescored(query_D, found.rows, depth) if rescore else found
+
+    def rescored(self, query_D: np.ndarray, rows: np.ndarray, depth: int) -> Ranking:
+        """Some rows ranked by the vectors themselves."""
+        rows = np.sort(rows)  # in the order of the file
+        score_K = np.asarray(self.vectors_ND[rows], dtype=np.float32) @ unit(query_D)
+        return best_rows(score_K, depth, rows)
+
+    def _scan(self, weight_D: np.ndarray, matrix: np.ndarray, depth: int, constant: float = 0.0) -> Ranking:
+        score_N = np.empty(len(matrix), np.float32)
+        for start, block_BD in blocks(matrix):
+            score_N[start : start + len(block_BD)] = block_BD @ weight_D + constant
+        return best_rows(score_N, depth)
+
+    def _by_int8(self, query_D: np.ndarray, depth: int) -> Ranking:
+        """The query stays in floats: codes are read as the middles of their steps."""
+        assert self.codes is not None and self._ranges_2D is not None
+        start_D = self._ranges_2D[0]
+        step_D = (self._ranges_2D[1] - start_D) / 255
+        constant = float(query_D @ (start_D + step_D * 128.5))  # code -128 is the step from start to start + step
+        return self._scan(query_D * step_D, self.codes, depth, constant)
+
+    def _by_bits(self, query_D: np.ndarray, depth: int) -> Ranking:
+        assert self.codes is not None
+        query_1W = bit_codes(query_D[None])
+        apart_N = np.empty(len(self.codes), np.int64)
+        for start, block_BW in blocks(self.codes):
+            apart_N[start : start + len(block_BW)] = np.bitwise_count(block_BW ^ query_1W).sum(-1, dtype=np.int64)
+        return best_rows((1 - 2 * apart_N / len(query_D)).astype(np.float32), depth)

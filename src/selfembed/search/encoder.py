@@ -1,0 +1,152 @@
+"""Who turns texts into vectors for an index, and how it is known again.
+
+Shapes: B texts, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from selfembed.errors import InputError
+from selfembed.ground.hashing import files_hash
+from selfembed.ground.page import shorten
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+"""Vectors of texts, float32, shape (B, D), as the model gives them."""
+
+# What lies in an embedder's folder and says nothing of its vectors.
+_BESIDE = (".md", ".html", ".partial")
+_RECORD = "selfembed.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """Texts to vectors, under a name that is checked.
+
+    Args:
+        name: of the embedder: its folder.
+        fingerprint: of all that its vectors depend on; an index refuses any other.
+        passages: encodes passages.
+        queries: encodes questions.
+        head: gives the decoder layer for the sparse view; None where there is none.
+    """
+
+    name: str
+    fingerprint: str
+    passages: Encode
+    queries: Encode
+    head: Callable[[], nn.Module] | None = None
+
+
+def folder_fingerprint(folder: str | Path) -> str:
+    """64 hex digits of SHA-256 over the files of an embedder's folder; reports, cards and records do not count.
+
+    Raises:
+        InputError: there is no such folder, or no embedder in it.
+    """
+    folder = Path(folder)
+    if not (folder / "modules.json").is_file():
+        raise InputError(
+            f"embedder {folder}: has no modules.json; expected a folder that selfembed train or sentence-transformers "
+            "has made"
+        )
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.suffix not in _BESIDE
+        and file.name != _RECORD
+    ]
+    return files_hash(files)
+
+
+def load_encoder(
+    folder: str | Path, *, batch_size: int = 32, device: str | None = None, loaded: Any = None, model: Any = None
+) -> Encoder:
+    """The encoder of an embedder's folder; the model itself is loaded when the first text is encoded.
+
+    Args:
+        folder: of the embedder.
+        batch_size: texts in one forward pass.
+        device: as SentenceTransformer takes it; None lets it choose.
+        loaded: the embedder itself, where it is loaded already.
+        model: the backbone, for the sparse view; None takes the one that the folder's record names.
+
+    Raises:
+        InputError: there is no such folder, or no embedder in it.
+    """
+    folder = Path(folder)
+    models = [loaded] if loaded is not None else []
+
+    def embedder() -> Any:
+        if not models:
+            from selfembed.model.embedder import load_embedder
+
+            try:
+                models.append(load_embedder(folder, device=device))
+            except Exception as error:  # whatever the libraries say of a folder that is torn
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"{folder}: cannot be loaded ({type(error).__name__}: {reason})") from error
+        return models[0]
+
+    def encode(kind: str) -> Encode:
+        # sentence-transformers chooses the prompt that a folder has for questions or documents, if any.
+        return lambda texts: np.asarray(
+            getattr(embedder(), f"encode_{kind}")(list(texts), batch_size=batch_size, show_progress_bar=False),
+            dtype=np.float32,
+        )
+
+    def head() -> nn.Module:
+        from selfembed.model.backbone import load_backbone
+
+        return load_backbone(model if model is not None else _recorded_model(folder)).head()
+
+    return Encoder(
+        name=str(folder.absolute()),
+        fingerprint=folder_fingerprint(folder),
+        passages=encode("document"),
+        queries=encode("query"),
+        head=head,
+    )
+
+
+def _recorded_model(folder: Path) -> str:
+    import json
+
+    record = folder / _RECORD
+    if not record.is_file():
+        raise InputError(f"{folder}: no {_RECORD} in it, so its backbone is not known; name the backbone")
+    return str(json.loads(record.read_text())["model"])
+
+
+def checked(vectors: Any, texts: Sequence[str], dimensions: int | None) -> np.ndarray:
+    """The vectors in float32, once each is proven to be one.
+
+    Args:
+        vectors: what an encode gave for the texts.
+        texts: that were encoded.
+        dimensions: expected; None takes what comes.
+
+    Raises:
+        InputError: another shape, or a vector that is not finite or zero.
+    """
+    vectors_BD = np.asarray(vectors, dtype=np.float32)
+    expected = (len(texts), dimensions or (vectors_BD.shape[-1] if vectors_BD.ndim == 2 else "width"))
+    if vectors_BD.shape != expected:
+        raise InputError(f"vectors: of shape {vectors_BD.shape}; expected {expected}, one row a text")
+    wrong_B = ~np.isfinite(vectors_BD).all(-1) | (vectors_BD == 0).all(-1)
+    if wrong_B.any():
+        row = int(wrong_B.argmax())
+        kind = "zero" if np.isfinite(vectors_BD[row]).all() else "not finite"
+        raise InputError(
+            f"vectors: that of {shorten(texts[row], 60)!r} is {kind}; expected numbers; encode in float32, and if it "
+            "stays so, the training diverged"
+        )
+    return vectors_BD

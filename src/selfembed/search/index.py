@@ -1,0 +1,286 @@
+"""An index of texts that answers questions: by meaning, by words, and by both.
+
+Shapes: N passages, D dimensions.
+"""
+
+from __future__ import annotations
+
+import bisect
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfembed.errors import InputError
+from selfembed.ground.progress import Progress, silent
+from selfembed.search.build import LEXICAL, IndexReport, write_index
+from selfembed.search.dense import RESCORE, DenseIndex
+from selfembed.search.encoder import Encoder, checked, load_encoder
+from selfembed.search.folder import IndexData, IndexSettings, Manifest
+from selfembed.search.fusion import reciprocal_rank_fusion
+from selfembed.search.lexical import LexicalIndex
+from selfembed.search.nearest import NearestIndex
+from selfembed.search.ranking import Ranking, best_rows
+from selfembed.search.results import Hit, SearchResults, Side
+from selfembed.search.sparse import SparseIndex, sparse_rows
+
+MODES = ("hybrid", "dense", "lexical")
+
+_DEPTH, _DEEPER = 100, 10  # results of each side that are fused: at least, and as a multiple of those wanted
+
+
+class Index:
+    """Passages with their vectors and words, in a folder.
+
+    ``Index.build`` makes one or brings it up to date, ``Index.open`` opens it, ``search`` asks it.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, data: IndexData, encoder: Encoder | None) -> None:
+        """Is for ``build`` and ``open``."""
+        self.folder = folder
+        self.manifest = manifest
+        self.report: IndexReport | None = None
+        self._data = data
+        self._given = encoder
+
+    @classmethod
+    def build(
+        cls,
+        embedder: str | Path | Encoder,
+        corpus: Any,
+        out: str | Path,
+        *,
+        settings: IndexSettings | None = None,
+        progress: Progress = silent,
+    ) -> Index:
+        """Makes an index, or brings the one in the folder up to date: only new and changed texts are encoded.
+
+        Args:
+            embedder: folder of an embedder, or an `Encoder`.
+            corpus: sources as a Corpus takes them: files, folders, patterns, data sets, iterables of strings.
+            out: folder of the index.
+            settings: what it is made like; None takes those it has, or the default.
+            progress: told what is read and encoded.
+
+        Returns:
+            The index, whose ``report`` says what was done.
+
+        Raises:
+            InputError: see :func:`selfembed.search.build.write_index`.
+        """
+        out = Path(out)
+        encoder = embedder if isinstance(embedder, Encoder) else load_encoder(embedder)
+        if settings is None:
+            settings = Manifest.read(out).settings if (out / "index.json").is_file() else IndexSettings()
+        report = write_index(out, encoder, corpus, settings, progress=progress)
+        index = cls.open(out, encoder=encoder, verify=False)
+        index.report = report
+        return index
+
+    @classmethod
+    def open(cls, folder: str | Path, *, encoder: Encoder | None = None, verify: bool = True) -> Index:
+        """Opens an index.
+
+        Args:
+            folder: of the index.
+            encoder: of the questions; None loads the embedder that made it when the first question is asked.
+            verify: hold the files against their checksums, about a second a gigabyte.
+
+        Raises:
+            InputError: there is no index, or its files have changed.
+        """
+        folder = Path(folder)
+        manifest = Manifest.read(folder)
+        try:
+            data = IndexData(folder, manifest, verify=verify)
+        except InputError:
+            newer = Manifest.read(folder)  # an update may have come in between
+            if newer.data == manifest.data:
+                raise
+            manifest, data = newer, IndexData(folder, newer, verify=verify)
+        return cls(folder, manifest, data, encoder)
+
+    def update(self, sources: Any = None, *, progress: Progress = silent) -> Index:
+        """Brings the index up to date with its sources, or with others, and returns it anew.
+
+        Args:
+            sources: None takes those it was made of.
+            progress: told what is read and encoded.
+
+        Raises:
+            InputError: as :meth:`build`; also where its sources were no paths and none are given.
+        """
+        if sources is None:
+            sources = self._sources()
+        return Index.build(self.encoder, sources, self.folder, settings=self.manifest.settings, progress=progress)
+
+    def add(self, sources: Any, *, progress: Progress = silent) -> Index:
+        """Adds sources to those it has, brings all up to date, and returns the index anew; raises as `update`."""
+        more = list(sources) if isinstance(sources, list | tuple) else [sources]
+        return self.update([*self._sources(), *more], progress=progress)
+
+    def _sources(self) -> list[str]:
+        if self.manifest.sources is None:
+            raise InputError(f"index {self.folder}: some of its sources were no paths; give all sources again")
+        return self.manifest.sources
+
+    def __len__(self) -> int:
+        return self.manifest.passages
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Who turns questions into vectors.
+
+        Raises:
+            InputError: the embedder is gone, has changed, or is another than the index was made by.
+        """
+        made_by = self.manifest.embedder
+        if self._given is None and not Path(made_by).is_dir():
+            raise InputError(f"index {self.folder}: its embedder {made_by} is gone; say where it is now")
+        encoder = self._given or load_encoder(made_by)
+        if encoder.fingerprint != self.manifest.fingerprint:
+            what = f"has changed since (it was {made_by})" if encoder.name == made_by else f"is not {made_by}"
+            raise InputError(
+                f"index {self.folder}: made by another embedder; {encoder.name} {what}; index the texts again "
+                "in a new folder"
+            )
+        return encoder
+
+    @cached_property
+    def dense(self) -> DenseIndex:
+        """The vectors."""
+        return DenseIndex(self._data.folder, self.manifest.settings.vectors)
+
+    @cached_property
+    def lexical(self) -> LexicalIndex:
+        """The words."""
+        return LexicalIndex(self._data.folder / LEXICAL, self.manifest.settings.language)
+
+    @cached_property
+    def _nearest(self) -> NearestIndex | None:
+        return NearestIndex(self._data.folder) if self.manifest.settings.approximate else None
+
+    @cached_property
+    def _sparse(self) -> SparseIndex:
+        return SparseIndex(self._data.folder)
+
+    @cached_property
+    def _head(self) -> Any:
+        return self.encoder.head() if self.encoder.head is not None else None
+
+    def search(
+        self, query: str, k: int = 10, *, mode: str = "hybrid", sparse: bool = False, rescore: int = RESCORE
+    ) -> SearchResults:
+        """Finds the passages that answer a question best.
+
+        Args:
+            query: the question.
+            k: results wanted.
+            mode: "dense": by the cosine of the embeddings; "lexical": by BM25; "hybrid": both rankings, fused by
+                reciprocal rank.
+            sparse: in mode "hybrid", the sparse view as a third ranking; the index must have it.
+            rescore: see :meth:`selfembed.search.dense.DenseIndex.search`.
+
+        Raises:
+            InputError: an empty query, in mode "lexical" one of stop words alone, an unknown mode, ``k`` below 1, a
+                sparse view that is not there, an embedder that is gone, has changed, or is another.
+        """
+        query = _checked_query(query, k, mode)
+        if sparse and (mode != "hybrid" or not self.manifest.settings.sparse):
+            raise InputError(
+                "sparse: "
+                + ("is a part of mode 'hybrid'" if mode != "hybrid" else "the index was made without it")
+                + "; leave it out"
+            )
+        notes: list[str] = []
+        if k > len(self):
+            notes.append(f"k {k}: the index has {len(self)} passages; here are all")
+        depth = min(len(self), max(_DEPTH, _DEEPER * k) if mode == "hybrid" else k)
+        sides: dict[str, Ranking] = {}
+        query_D = None
+        if mode != "lexical":
+            query_D = checked(self.encoder.queries([query]), [query], self.manifest.dimensions)[0]
+            sides["dense"] = self._by_vector(query_D, depth, rescore)
+        score_N = None
+        if mode != "dense":
+            score_N = self._by_words(query, mode, notes)
+            found = best_rows(score_N, depth) if score_N is not None else Ranking.empty()
+            sides["lexical"] = found.keep(found.scores > 0)
+        if sparse:
+            assert query_D is not None
+            rows = sparse_rows(query_D[None], self._head, k=self.manifest.settings.sparse)
+            sides["sparse"] = self._sparse.search(rows, depth)
+        if len(sides) > 1:
+            best = reciprocal_rank_fusion(side.rows.tolist() for side in sides.values())[:k]
+        else:
+            (only,) = sides.values()
+            best = list(only.by_row().items())[:k]
+        hits = self._hits(best, sides, query_D, score_N)
+        stale = sorted({hit.file for hit in hits if hit.stale})
+        notes += [f"{file}: changed since it was indexed; index the texts again" for file in stale]
+        return SearchResults(query=query, mode=mode, hits=hits, notes=notes)
+
+    def _by_vector(self, query_D: np.ndarray, depth: int, rescore: int) -> Ranking:
+        if self._nearest is not None:
+            return self._nearest.search(query_D, depth)
+        return self.dense.search(query_D, depth, rescore=rescore)
+
+    def _by_words(self, query: str, mode: str, notes: list[str]) -> np.ndarray | None:
+        words = self.lexical.words.of(query)
+        if not words and mode == "lexical":
+            raise InputError(f"query {query!r}: only stop words or signs; expected a word to look for")
+        score_N = self.lexical.scores(words)
+        if score_N is None:
+            reason = "no passage has one of its words" if words else "only stop words or signs"
+            notes.append(f"query {query!r}: {reason}" + ("; ranked by meaning alone" if mode == "hybrid" else ""))
+        return score_N
+
+    def _hits(
+        self,
+        best: list[tuple[int, float]],
+        sides: dict[str, Ranking],
+        query_D: np.ndarray | None,
+        score_N: np.ndarray | None,
+    ) -> list[Hit]:
+        rows = [row for row, _ in best]
+        known = {name: side.by_row() for name, side in sides.items()}
+        ranks = {name: {row: i for i, row in enumerate(side.rows.tolist(), 1)} for name, side in sides.items()}
+        # What a side did not put forward has a score all the same.
+        if query_D is not None and rows:
+            exact = self.dense.rescored(query_D, np.array(rows), len(rows))
+            known["dense"] = exact.by_row()
+        if score_N is not None:
+            known["lexical"] = {row: float(score_N[row]) for row in rows}
+        firsts = [file.first for file in self.manifest.files]
+        stale: dict[str, bool] = {}
+        hits = []
+        for rank, (row, score) in enumerate(best, 1):
+            file = self.manifest.files[bisect.bisect_right(firsts, row) - 1]
+            stale.setdefault(file.name, file.changed())
+            passage = {name: self._data.table.column(name)[row].as_py() for name in ("text", "place", "number")}
+            hits.append(
+                Hit(
+                    rank=rank,
+                    score=score,
+                    text=passage["text"],
+                    file=file.name,
+                    unit=file.unit,
+                    place=passage["place"],
+                    passage=passage["number"],
+                    row=row,
+                    sides={name: Side(rank=ranks[name].get(row), score=known[name].get(row, 0.0)) for name in sides},
+                    stale=stale[file.name],
+                )
+            )
+        return hits
+
+
+def _checked_query(query: str, k: int, mode: str) -> str:
+    if not isinstance(query, str) or not query.strip():
+        raise InputError("query: empty; expected a question or some words")
+    if not isinstance(k, int) or k < 1:
+        raise InputError(f"k {k}: expected a whole number from 1")
+    if mode not in MODES:
+        raise InputError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+    return query.strip()

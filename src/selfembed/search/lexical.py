@@ -1,0 +1,114 @@
+"""The lexical side: BM25 over stemmed words, by bm25s.
+
+bm25s and snowballstemmer are an extra; both are checked before anything is computed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfembed.errors import InputError
+from selfembed.ground.extras import require_extra
+
+# Languages that have both stop words (bm25s) and a stemmer (Snowball); "none" uses neither.
+LANGUAGES = (
+    "english", "danish", "dutch", "french", "german", "italian", "norwegian", "portuguese", "russian", "spanish",
+    "swedish", "turkish", "none",
+)  # fmt: skip
+
+# Two letters or more make a word; scripts that put no space between words are taken sign by sign.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]{{2,}}")
+
+
+class Words:
+    """Turns texts into stemmed words without stop words, always in the same way."""
+
+    def __init__(self, language: str) -> None:
+        """Prepares one language.
+
+        Args:
+            language: one of `LANGUAGES`.
+
+        Raises:
+            InputError: it is none of them, or the extra ``search`` is not installed.
+        """
+        if language not in LANGUAGES:
+            raise InputError(f"language {language!r}: expected one of {', '.join(LANGUAGES)}")
+        require_extra("search")
+        self._stems: dict[str, str] = {}  # "" for a stop word
+        self._stemmer: Any = None
+        if language != "none":
+            stop_words = importlib.import_module("bm25s.stopwords")
+            lists = {"english": "STOPWORDS_EN"}
+            self._stems = dict.fromkeys(getattr(stop_words, lists.get(language, f"STOPWORDS_{language.upper()}")), "")
+            self._stemmer = importlib.import_module("snowballstemmer").stemmer(language)
+
+    def of(self, text: str) -> list[str]:
+        """The words of a text in order."""
+        found = (self._stem(word) for word in _WORD.findall(text.lower()))
+        return [word for word in found if word]
+
+    def _stem(self, word: str) -> str:
+        stem = self._stems.get(word)
+        if stem is None:
+            stem = self._stems[word] = self._stemmer.stemWord(word) if self._stemmer else word
+        return stem
+
+
+class LexicalIndex:
+    """A BM25 index on disk."""
+
+    def __init__(self, folder: Path, language: str) -> None:
+        """Names an index that :meth:`write` has left.
+
+        Args:
+            folder: of the index; read when it is first needed.
+            language: that it was written with.
+        """
+        self.folder = folder
+        self.words = Words(language)
+
+    @staticmethod
+    def write(folder: Path, texts: Iterable[str], language: str) -> None:
+        """Writes the index of some texts; equal texts in the same order make equal files.
+
+        Args:
+            folder: of the index; made if it is not there.
+            texts: to be found.
+            language: of stop words and stemmer.
+        """
+        import bm25s
+
+        words = Words(language)
+        numbers: dict[str, int] = {}
+        ids = [[numbers.setdefault(word, len(numbers)) for word in words.of(text)] for text in texts]
+        if not numbers:  # stop words alone: bm25s takes no empty vocabulary, and nothing will ask for this word
+            numbers, ids[0] = {"": 0}, [0]
+        # lucene's variant: never negative, nothing for a word that does not occur
+        model = bm25s.BM25(method="lucene")
+        model.index((ids, numbers), show_progress=False)
+        model.save(folder, show_progress=False)
+
+    @cached_property
+    def _model(self) -> Any:
+        import bm25s
+
+        return bm25s.BM25.load(self.folder, mmap=True, show_progress=False)
+
+    def scores(self, words: Sequence[str]) -> np.ndarray | None:
+        """The BM25 score of every passage, shape (N,), 0 without any of the words; None where no passage has any.
+
+        Args:
+            words: of the query, from ``self.words``.
+        """
+        known = [self._model.vocab_dict[word] for word in words if word in self._model.vocab_dict]
+        return self._model.get_scores_from_ids(known) if known else None

@@ -1,0 +1,84 @@
+"""What training was worth, on texts of the corpus itself; and the affine map that goes behind the pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from selfembed.calibration.affine_map import spectrum
+from selfembed.calibration.calibrate import encoder
+from selfembed.calibration.choice import Choice, choose_map
+from selfembed.calibration.self_retrieval import self_retrieval
+from selfembed.data.corpus_passages import last_passages
+from selfembed.ground.progress import Progress
+from selfembed.model.adapter import adapter_parameters
+from selfembed.model.backbone import Backbone
+from selfembed.model.embedder import build_embedder, fitting_length
+from selfembed.training.plan import Plan
+
+_PER_PAIR = 6  # passages looked at for each pair wanted
+_LENGTH = 128  # tokens that are read of a text
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is shipped, and why.
+
+    Attributes:
+        trained: Whether the trained embedder is shipped; else the raw one, which found more.
+        choice: The map of the one that is shipped.
+        raw: nDCG@10 of the self-retrieval with the raw embedder and the best map for it, from 0 to 1.
+        record: For the record of the run.
+    """
+
+    trained: bool
+    choice: Choice
+    raw: float
+    record: dict[str, Any]
+
+
+def judge(plan: Plan, embedder: SentenceTransformer, progress: Progress) -> Judgement:
+    """Holds the trained embedder against the raw one, each with its best map, by self-retrieval.
+
+    The texts are those that training comes to last; they are unseen where it leaves enough unread.
+
+    Raises:
+        InputError: The corpus gives too few pairs.
+    """
+    pairs = plan.recipe.calibration_pairs
+    unread = len(plan.corpus) - sum(stage.texts for stage in plan.recipe.stages.values())
+    wanted = _PER_PAIR * pairs
+    passages = last_passages(plan.corpus, min(wanted, unread) if unread >= pairs else wanted, seed=plan.seed)
+    search = self_retrieval(passages, pairs, seed=plan.seed)
+    spectrum_DD = spectrum(plan.backbone.head().weight)
+    raw = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
+    choices, length = {}, embedder.max_seq_length
+    for name, one in (("raw", raw), ("trained", embedder)):
+        one.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, _LENGTH)
+        vectors_ND = encoder(one, f"self-retrieval, {name}", progress)(search.texts)
+        choices[name] = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
+    embedder.max_seq_length = length
+    scores = {name: choice.scores[choice.map.name] for name, choice in choices.items()}
+    better = scores["trained"] >= scores["raw"] or plan.recipe.embedder.memory_tokens  # raw memory tokens say nothing
+    keep = "trained" if better else "raw"
+    record = {
+        "shipped": keep,
+        "unseen": unread >= pairs,
+        **{name: choice.to_dict() for name, choice in choices.items()},
+    }
+    return Judgement(keep == "trained", choices[keep], scores["raw"], record)
+
+
+def make_raw(embedder: SentenceTransformer) -> None:
+    """Takes back what the adapter learnt: it adds nothing from now on."""
+    with torch.no_grad():
+        for parameter in adapter_parameters(embedder):
+            parameter.zero_()
+
+
+def shipped_weights(plan: Plan, judgement: Judgement | None, weights: Backbone) -> Backbone:
+    """What the adapter is merged into: the stages' weights, or the backbone where the raw embedder is shipped."""
+    return weights if judgement is None or judgement.trained else plan.backbone

@@ -1,0 +1,106 @@
+"""The folder that a run leaves, and the one beside it that holds what is unfinished."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from selfembed.errors import InputError
+from selfembed.ground.files import arriving_folder, write_json
+from selfembed.training.plan import Plan
+
+_PLAN_FILE = "plan.json"
+_STAGE_FOLDER = re.compile(r"\.?\d+-")  # stages, merged weights, and those on their way
+_NAME_BYTES = 255  # of a file's name, on all usual file systems
+
+
+def require_new(out: Path) -> None:
+    """Refuses an output folder that would overwrite something, or that a finished folder could not be moved to.
+
+    Raises:
+        InputError: ``out`` exists already and is no empty folder, or it is no name that a folder can take.
+    """
+    if out.name in ("", "..") or "\0" in out.name:
+        raise InputError(f"output {out}: expected the name of a new folder; give it one")
+    longest = _NAME_BYTES - len(".partial")
+    if (size := len(os.fsencode(out.name))) > longest:
+        raise InputError(f"output {out}: its name has {size} bytes; expected at most {longest}; choose a shorter one")
+    try:
+        link, mount = out.is_symlink(), os.path.ismount(out)
+        here = out.is_dir() and out.samefile(".")
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise InputError(f"output {out}: cannot be looked at ({error.strerror}); name another folder") from error
+    if taken:
+        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+    if link or mount or here:
+        kind = "a link" if link else "a mount point" if mount else "the folder you are in"
+        raise InputError(f"output {out}: {kind}, which no folder can be moved onto; name a new folder")
+
+
+def open_work_folder(plan: Plan, out: Path) -> Path:
+    """The folder for checkpoints, ``<out>.partial``.
+
+    It arrives with the plan in it, so that whatever else is found under that name is somebody else's.
+
+    Raises:
+        InputError: ``out`` or the folder cannot be used, or the folder holds something else than this unfinished run.
+    """
+    require_new(out)
+    work = out.with_name(out.name + ".partial")
+    if work.is_symlink() or os.path.ismount(work) or (work.exists() and not work.is_dir()):
+        raise InputError(
+            f"output {out}: checkpoints would go to {work}, which is a file, a link or a mount point; "
+            "choose another output"
+        )
+    if work.is_dir() and any(work.iterdir()):
+        _require_same_plan(plan, out, work)
+        return work
+    # A rename replaces an empty folder.
+    with arriving_folder(work) as staging:
+        write_json(staging / _PLAN_FILE, {**plan.to_dict(), "key": plan.key})
+    return work
+
+
+def _require_same_plan(plan: Plan, out: Path, work: Path) -> None:
+    try:
+        before = json.loads((work / _PLAN_FILE).read_text())
+        key = before["key"]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(
+            f"output {out}: checkpoints would go to {work}, which holds something else than an unfinished run; "
+            "choose another output, or move that folder away"
+        ) from None
+    if key != plan.key:
+        now = {**plan.to_dict(), "key": plan.key}
+        changed = [name for name in now if name != "key" and json.loads(json.dumps(now[name])) != before.get(name)]
+        raise InputError(
+            f"{work} holds an unfinished run with another {', '.join(changed) or 'version'}; "
+            "repeat that command to go on with it, or remove the folder to start anew"
+        )
+
+
+def remove_work_folder(work: Path) -> None:
+    """Takes away what a run has put into its work folder, and the folder itself where nothing else is in it."""
+    for path in sorted(work.iterdir()):
+        if _STAGE_FOLDER.match(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    (work / _PLAN_FILE).unlink(missing_ok=True)
+    with suppress(OSError):
+        work.rmdir()
+
+
+@contextmanager
+def nothing_left_of_nothing(work: Path) -> Iterator[None]:
+    """Takes a work folder away when an error came before there was anything to go on from."""
+    try:
+        yield
+    except Exception:
+        if work.is_dir() and not any(path.is_dir() for path in work.iterdir()):
+            remove_work_folder(work)
+        raise

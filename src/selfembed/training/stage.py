@@ -1,0 +1,290 @@
+"""The stages of a plan, one after the other: prepared, trained, recorded."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from torch.utils.data import BatchSampler, SequentialSampler
+from transformers import PrinterCallback, set_seed
+
+from selfembed.data.sampling import choose_rows
+from selfembed.ground.files import write_json
+from selfembed.ground.progress import Progress, silent
+from selfembed.losses.contrastive import set_attention_dropout
+from selfembed.model.adapter import add_trainable_adapter, load_adapter, save_adapter
+from selfembed.model.backbone import Backbone, LMHead
+from selfembed.model.dropout import draw_dropout_quickly
+from selfembed.model.embedder import build_embedder, fitting_length
+from selfembed.model.memory_tokens import memory_embedding
+from selfembed.model.modes import checkpointing_kwargs
+from selfembed.objectives.objective import Prepared
+from selfembed.objectives.order import rows_in_order
+from selfembed.recipes import Stage
+from selfembed.training.checkpoints import StageWatch, checkpoint_step, last_checkpoint
+from selfembed.training.export import merged_backbone
+from selfembed.training.plan import Plan
+
+_EAGER_LENGTH = 128  # tokens
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_ADAPTER, _RECORD = "adapter.safetensors", "record.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """An embedder after a stage.
+
+    Args:
+        record: of the stage.
+        embedder: as it stands, its adapter on.
+        weights: the backbone under the adapter, with what earlier stages merged into it.
+    """
+
+    record: dict[str, Any]
+    embedder: SentenceTransformer
+    weights: Backbone
+
+
+def run_stages(
+    plan: Plan,
+    folder_of: Callable[[int, str], Path],
+    *,
+    make_head: Callable[[LMHead], LMHead] | None = None,
+    progress: Progress = silent,
+) -> Iterator[Trained]:
+    """Trains the stages of a plan in order, and goes on where an earlier run was interrupted.
+
+    Args:
+        plan: whose recipe is run.
+        folder_of: folder of a stage, from its number (the first is 1) and its name. It holds checkpoints, adapter and
+            record; where it holds a record already, the stage is not trained again. Merged weights come beside it.
+        make_head: what to make of the backbone's decoder layer for the losses; None leaves it.
+        progress: called with (task, done, total).
+
+    Yields:
+        what came of every stage, also of those that an earlier run had finished. The embedder goes on being trained
+        afterwards.
+    """
+    weights = plan.backbone
+    embedder = trainable_embedder(plan, weights)
+    head = plan.backbone.head()
+    head = (make_head(head) if make_head else head).to(plan.device)
+    texts_used = 0
+    for number, (name, stage) in enumerate(plan.recipe.stages.items(), 1):
+        folder = folder_of(number, name)
+        if stage.adapter == "merge" and number > 1:
+            progress("merging", 0, 1)
+            weights = merged_backbone(embedder, weights, folder.with_name(f"{folder.name}-merged"))
+            embedder = trainable_embedder(plan, weights, memory_of=embedder)
+            progress("merging", 1, 1)
+        if (folder / _RECORD).exists():
+            load_adapter(embedder, folder / _ADAPTER)
+        else:
+            run_stage(plan, name, stage, embedder, head, folder, skip=texts_used, progress=progress)
+        embedder.eval()
+        embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
+        yield Trained(record=json.loads((folder / _RECORD).read_text()), embedder=embedder, weights=weights)
+        texts_used += stage.texts
+
+
+def trainable_embedder(
+    plan: Plan, weights: Backbone, *, memory_of: SentenceTransformer | None = None
+) -> SentenceTransformer:
+    """The embedder of a plan with a fresh adapter.
+
+    Args:
+        plan: whose embedder, adapter and seed count.
+        weights: the plan's backbone, or that with earlier stages merged into it.
+        memory_of: embedder whose memory vectors are carried over.
+    """
+    set_seed(plan.seed)
+    embedder = build_embedder(
+        weights, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512, seed=plan.seed
+    )
+    if memory_of is not None and plan.recipe.embedder.memory_tokens:
+        memory_embedding(embedder).memory.data.copy_(memory_embedding(memory_of).memory)
+    # The trainer's model card would pick examples out of the corpus; the folder gets a card of ours.
+    embedder.model_card_data.widget = [{"text": "unused"}]
+    add_trainable_adapter(embedder, plan.recipe.lora)
+    train_fast_on_cpu(embedder, plan.device, max(stage.max_length for stage in plan.recipe.stages.values()))
+    return embedder
+
+
+def train_fast_on_cpu(embedder: SentenceTransformer, device: str, max_length: int) -> None:
+    """What makes a step on a CPU faster and changes nothing but rounding (docs/log.md).
+
+    The backward pass of the fused attention kernel takes longer there than that of plain matrix products, which need
+    memory by the square of the length; torch's dropout draws its numbers one by one; and the allocator gives a step's
+    memory back to the system only to ask for it again.
+    """
+    if device != "cpu":
+        return
+    draw_dropout_quickly(embedder)
+    if max_length <= _EAGER_LENGTH:
+        embedder.transformers_model.set_attn_implementation("eager")
+    if sys.platform == "linux":
+        try:
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+        except (OSError, AttributeError):  # another C library
+            return
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def run_stage(
+    plan: Plan,
+    name: str,
+    stage: Stage,
+    embedder: SentenceTransformer,
+    head: LMHead,
+    folder: Path,
+    *,
+    skip: int,
+    progress: Progress,
+) -> None:
+    """Trains one stage from the adapter as it stands; leaves adapter and record in its folder.
+
+    Args:
+        plan: of the run.
+        name: of the stage.
+        stage: to train.
+        embedder: with a trainable adapter.
+        head: the frozen decoder layer.
+        folder: of the stage.
+        skip: texts of the corpus that earlier stages have read.
+        progress: called with (task, done, total).
+    """
+    started = time.monotonic()
+    objective = stage.objective
+    embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
+    if plan.recipe.embedder.memory_tokens:
+        memory_embedding(embedder).memory.requires_grad_(objective.trains_memory)
+    set_attention_dropout(embedder, objective.attention_dropout)
+    texts, places = [], []
+    if objective.reads == "texts":
+        corpus = plan.corpus.texts()
+        places = choose_rows(len(corpus), stage.texts, skip=skip, seed=plan.seed).tolist()
+        texts = list(corpus.select(places)["text"])
+    material = plan.material(
+        max_length=stage.max_length,
+        budget=stage.budget,
+        texts=texts,
+        places=places,
+        make_embedder=lambda: embedder,
+        make_head=lambda: head,
+        folder=folder,
+        progress=progress,
+    )
+    material = objective.cut(material)
+    prepared = objective.prepare(material)
+    data = prepared.data
+    if data is None:
+        rows = rows_in_order(material, prepared)
+        notes = {"texts": len(material.texts if prepared.rows is None else prepared.rows), **prepared.notes}
+    else:
+        notes = prepared.notes
+    seconds = time.monotonic() - started
+    trained = time.monotonic()
+    logged, resumed_from = optimise(
+        plan, name, stage, embedder, prepared, data or (lambda step: rows), folder, progress
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    notes |= prepared.finish()
+    save_adapter(embedder, folder / _ADAPTER)
+    write_json(
+        folder / _RECORD,
+        {
+            "name": name,
+            **notes,
+            "resumed_from": resumed_from.name if resumed_from else None,
+            "preparation_seconds": round(seconds, 1),
+            "training_seconds": round(time.monotonic() - trained, 1),
+            "loss_curve": [curve_entry(entry) for entry in logged if "loss" in entry],
+        },
+    )
+
+
+def optimise(
+    plan: Plan,
+    name: str,
+    stage: Stage,
+    embedder: SentenceTransformer,
+    prepared: Prepared,
+    data: Callable[[int], Dataset],
+    folder: Path,
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], Path | None]:
+    """Runs the trainer, from the last checkpoint where there is one, and once more whenever the data change.
+
+    Returns:
+        what the trainer logged, and the checkpoint it went on from.
+    """
+    if stage.gradient_checkpointing and not embedder.transformers_model.is_gradient_checkpointing:
+        embedder.transformers_model.gradient_checkpointing_enable(checkpointing_kwargs(embedder))
+    watch = StageWatch(name, stage.steps, prepared, progress)
+    resumed_from = checkpoint = last_checkpoint(folder, watch)
+    while True:
+        trainer = SentenceTransformerTrainer(
+            model=embedder,
+            args=training_arguments(plan, stage, folder),
+            train_dataset=data(checkpoint_step(checkpoint)),
+            loss=prepared.loss,
+            callbacks=[watch, *prepared.callbacks],
+        )
+        trainer.remove_callback(PrinterCallback)
+        if checkpoint is not None:
+            watch.restore(checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if not prepared.goes_on(trainer.state.global_step):
+            return trainer.state.log_history, resumed_from
+        checkpoint = last_checkpoint(folder, watch)
+
+
+def curve_entry(logged: dict[str, Any]) -> dict[str, Any]:
+    """A step as the record keeps it; what the trainer logs beside its own numbers are the parts of the loss."""
+    own = ("step", "loss", "grad_norm", "learning_rate")
+    parts = {key: value for key, value in logged.items() if key not in (*own, "epoch")}
+    return {**{key: logged[key] for key in own if key in logged}, **({"parts": parts} if parts else {})}
+
+
+def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransformerTrainingArguments:
+    """A stage's numbers, as the trainer takes them."""
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        max_steps=stage.steps,
+        per_device_train_batch_size=stage.batch_size // stage.accumulation,
+        gradient_accumulation_steps=stage.accumulation,
+        learning_rate=stage.learning_rate,
+        lr_scheduler_type=stage.schedule if stage.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=round(stage.warmup * stage.steps),
+        weight_decay=stage.weight_decay,
+        max_grad_norm=stage.max_grad_norm,
+        seed=plan.seed,
+        data_seed=plan.seed,
+        batch_sampler=in_order,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_steps=max(1, min(50, stage.steps // 4)),
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=plan.device == "cpu",
+        dataloader_pin_memory=plan.device != "cpu",
+    )
+
+
+def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **unused: Any) -> BatchSampler:
+    """The trainer's batches, from a dataset that is in its order already."""
+    return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)

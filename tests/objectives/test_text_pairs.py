@@ -1,0 +1,151 @@
+"""Pairs as an objective: what it makes of a corpus, its loss by hand, cached gradients, and a mixture with targets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from materials import material_of
+from tiny import save_tiny, training_sentences
+from torch.nn import functional as F
+
+import selfembed
+from selfembed import Corpus, EmbedderConfig, InputError, Recipe, Stage, build_embedder, load_backbone
+from selfembed.data.pair_sources import Pair
+from selfembed.losses.pairs import PairsLoss
+from selfembed.objectives import Mixture
+from selfembed.objectives.objective import Budget
+from selfembed.objectives.text_pairs import TextPairs, in_steps
+
+TITLED = Dataset.from_dict(
+    {
+        "text": [f"The {word} of the story begins here. It goes on for a while, then it ends." for word in "abcdefgh"],
+        "title": [f"Story {number // 2}" for number in range(8)],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return load_backbone(save_tiny("llama", tmp_path_factory.mktemp("pairs") / "model"))
+
+
+def material(backbone, corpus, batch_size=4):
+    texts = list(corpus.texts()["text"])
+    return material_of(
+        backbone.folder,
+        texts,
+        corpus=corpus,
+        places=range(len(texts)),
+        budget=Budget(steps=2, batch_size=batch_size),
+    )
+
+
+def by_hand(query_BD, passage_BD, documents, temperature, both=True):
+    """One pair after the other, without any of the loss's own functions."""
+    query_BD, passage_BD = F.normalize(query_BD, dim=-1), F.normalize(passage_BD, dim=-1)
+    terms = []
+    for one, other in ((query_BD, passage_BD), (passage_BD, query_BD)) if both else ((query_BD, passage_BD),):
+        for i in range(len(one)):
+            rivals = [j for j in range(len(other)) if j == i or documents[j] != documents[i]]
+            scores = torch.stack([one[i] @ other[j] / temperature for j in rivals])
+            terms.append(torch.logsumexp(scores, 0) - one[i] @ other[i] / temperature)
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_loss_by_hand(backbone, both):
+    embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
+    documents = [0, 0, 1, 2, 2, 3]
+    loss = PairsLoss(embedder, documents, temperature=0.1, both_directions=both)
+    query_BD, passage_BD = torch.randn(4, 7), torch.randn(4, 7)
+    labels = torch.tensor([1, 0, 5, 3])
+    same_BB = loss.constants({}, labels)
+    expected = by_hand(query_BD, passage_BD, [0, 0, 3, 2], 0.1, both)
+    torch.testing.assert_close(loss.of_embeddings([query_BD, passage_BD], same_BB), expected)
+
+
+def test_false_negatives_are_left_out(backbone):
+    embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
+    query_BD = torch.eye(3)
+    passage_BD = torch.tensor([[0.8, 0.6, 0.0], [0.9, 0.1, 0.0], [0.0, 0.0, 1.0]])  # the second is nearer to query 0
+    every = PairsLoss(embedder, [0, 1, 2], both_directions=False)
+    masked = PairsLoss(embedder, [0, 1, 2], both_directions=False, false_negative_margin=0.0)
+    same_BB = every.constants({}, torch.arange(3))
+    assert masked.of_embeddings([query_BD, passage_BD], same_BB) < every.of_embeddings([query_BD, passage_BD], same_BB)
+
+
+def test_cached_gradients_are_those_of_the_whole_batch(backbone):
+    embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
+    texts = training_sentences()[:6]
+    features = [embedder.preprocess(texts), embedder.preprocess(texts[::-1])]
+    labels = torch.arange(6)
+    found = []
+    for size in (6, 4, 1):
+        embedder.zero_grad()
+        loss = PairsLoss(embedder, range(6), mini_batch_size=size)
+        value = loss([dict(one) for one in features], labels) * 3
+        value.backward()
+        gradients = [p.grad.clone() for p in embedder.parameters() if p.grad is not None]
+        found.append((value.detach(), gradients))
+    for value, gradients in found[1:]:
+        torch.testing.assert_close(value, found[0][0])
+        largest = max(float(one.abs().max()) for one in found[0][1])
+        for one, other in zip(gradients, found[0][1], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5 * largest)
+
+
+def test_pairs_of_a_corpus(backbone):
+    objective = TextPairs(query_words=4)
+    cut = objective.cut(material(backbone, Corpus(TITLED), batch_size=4))
+    assert len(cut.texts) == len(cut.columns["query"]) == len(cut.places) == 8
+    for query, text, place in zip(cut.columns["query"], cut.texts, cut.places, strict=True):
+        assert query and text and len(query.split()) <= 4
+        assert set(text.split()) <= {*TITLED["text"][place].split(), *TITLED["text"][place ^ 1].split()}
+    documents = objective.prepare(cut).loss.document_N.tolist()
+    assert documents == [place // 2 for place in cut.places]
+    assert [len(set(documents[step : step + 4])) for step in (0, 4)] == [4, 4], "a step has a document once"
+
+
+def test_texts_that_come_again_give_other_pairs(backbone):
+    cut = TextPairs().cut(material(backbone, Corpus(TITLED), batch_size=40))
+    assert len(set(zip(cut.columns["query"], cut.texts, strict=True))) > 16
+    again = TextPairs().cut(material(backbone, Corpus(TITLED), batch_size=40))
+    assert (again.texts, again.columns) == (cut.texts, cut.columns)
+
+
+def test_texts_without_a_pair_are_left_out(backbone):
+    corpus = Corpus(Dataset.from_dict({"text": ["Short.", *TITLED["text"][:3]]}))
+    assert set(TextPairs().cut(material(backbone, corpus)).places) == {1, 2, 3}
+    with pytest.raises(InputError, match="0 of 2 texts give a pair of title, sentence, parts, neighbour"):
+        TextPairs().cut(material(backbone, Corpus(iter(["Short.", "Shorter."]))))
+
+
+def test_steps_have_a_document_once_as_long_as_there_are_others():
+    pairs = [Pair(str(number), "", number, document, "title") for number, document in enumerate([0, 0, 0, 1, 2, 2])]
+    budget = Budget(steps=3, batch_size=2)
+    assert [pair.document for pair in in_steps(pairs, budget)] == [0, 1, 0, 2, 0, 2]
+    assert [pair.document for pair in in_steps(pairs[:3], Budget(steps=1, batch_size=3))] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"title": -1.0}, "title -1.0: expected a weight of at least 0"),
+        (dict.fromkeys(("title", "sentence", "parts", "neighbour"), 0.0), "are all 0"),
+        ({"query_words": 0}, "query_words 0"),
+        ({"temperature": 0.0}, "temperature 0.0"),
+        ({"false_negative_margin": 3.0}, "false_negative_margin 3.0"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        TextPairs(**options)
+
+
+@pytest.mark.parametrize("objective", [TextPairs(), Mixture({"text_pairs": 1.0, "bag_of_tokens": 0.2})])
+def test_training_with_more_turns_than_texts(backbone, tmp_path, objective):
+    stage = Stage(objective=objective, steps=6, batch_size=4, micro_batch_size=2, max_length=48, learning_rate=1e-2)
+    recipe = Recipe(name="pairs", stages={"pairs": stage})
+    embedder = selfembed.train(backbone.folder, Corpus(TITLED), recipe, out=tmp_path / "out", dtype="float32")
+    assert embedder.encode(["a text"]).shape[0] == 1

@@ -1,0 +1,84 @@
+"""Our recipe on a tiny model: trained, judged, calibrated, shipped; or the raw backbone shipped instead."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from tiny import SENTENCES, save_tiny
+
+import selfembed
+from selfembed import Corpus, InputError, build_embedder, load_backbone
+from selfembed.calibration.affine_map import map_of, without_map
+from selfembed.calibration.calibrate import calibrate
+from selfembed.recipes import find_recipe
+
+TEXTS = [f"{one} {other}" for one, other in zip(SENTENCES[:30], SENTENCES[30:60], strict=True)]
+CORPUS = Dataset.from_dict({"text": TEXTS, "title": [f"Part {number}" for number in range(30)]})
+SETTINGS = {"steps": 4, "batch_size": 4, "micro_batch_size": 2, "max_length": 48, "calibration_pairs": 12}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny("llama", tmp_path_factory.mktemp("selfembed") / "model")
+
+
+def train(model, out, **settings):
+    selfembed.train(model, Corpus(CORPUS), "selfembed", out=out, settings={**SETTINGS, **settings}, dtype="float32")
+    return json.loads((out / "selfembed.json").read_text())["self_retrieval"]
+
+
+def test_trained_judged_and_shipped_as_a_stock_folder(model, tmp_path):
+    record = train(model, tmp_path / "out", learning_rate=1e-2)
+    shipped = record[record["shipped"]]
+    assert 8 <= shipped["pairs"] <= 12 and shipped["self_retrieval_ndcg@10"]["as it is"] > 0
+    assert record["unseen"] is True
+    stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert (map_of(stock) is not None) == (shipped["chosen"] != "as it is")
+
+
+def test_a_training_that_harms_ships_the_raw_backbone_and_says_so(model, tmp_path, monkeypatch):
+    from selfembed.training import judgement
+
+    choose_map = judgement.choose_map
+    scores = iter([0.9, 0.1])
+
+    def worse(search, vectors_ND, **options):
+        choice = choose_map(search, vectors_ND, **options)
+        return type(choice)(choice.map, dict.fromkeys(choice.scores, next(scores)), choice.pairs)
+
+    monkeypatch.setattr(judgement, "choose_map", worse)
+    record = train(model, tmp_path / "out", learning_rate=1e-2)
+    assert record["shipped"] == "raw"
+    stock = without_map(SentenceTransformer(str(tmp_path / "out"), device="cpu"))
+    raw = build_embedder(load_backbone(model), find_recipe("selfembed").embedder, device="cpu")
+    np.testing.assert_allclose(stock.encode(TEXTS[:3]), raw.encode(TEXTS[:3]), rtol=1e-4, atol=1e-5)
+
+
+def test_too_small_a_corpus_is_refused_in_one_line(model, tmp_path):
+    with pytest.raises(InputError, match="expected at least 8"):
+        selfembed.train(model, Corpus(CORPUS.select(range(6))), "selfembed", out=tmp_path / "out", settings=SETTINGS)
+
+
+def test_calibrate_a_raw_backbone_and_a_finished_embedder(model, tmp_path):
+    choice = calibrate(model, Corpus(CORPUS), out=tmp_path / "raw", pairs=12, device="cpu")
+    assert choice.scores[choice.map.name] >= choice.scores["as it is"]
+    stock = SentenceTransformer(str(tmp_path / "raw"), device="cpu")
+    raw = build_embedder(load_backbone(model), find_recipe("selfembed").embedder, device="cpu")
+    np.testing.assert_allclose(stock.encode(TEXTS[:3]), choice.map(raw.encode(TEXTS[:3])), rtol=1e-3, atol=1e-4)
+    selfembed.train(
+        model,
+        Corpus(CORPUS),
+        "selfembed",
+        out=tmp_path / "plain",
+        settings={**SETTINGS, "calibration_pairs": 0},
+        dtype="float32",
+    )
+    again = calibrate(tmp_path / "plain", Corpus(CORPUS), out=tmp_path / "again", pairs=12, device="cpu")
+    assert not any("half" in name for name in again.scores), "a folder brings no decoder layer to take bands of"
+    assert (tmp_path / "again" / "selfembed.json").exists()
+    with pytest.raises(InputError, match="exists already"):
+        calibrate(tmp_path / "plain", Corpus(CORPUS), out=tmp_path / "again", pairs=12)
