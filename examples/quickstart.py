@@ -15,16 +15,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 
-from selfembed import Corpus, EmbedderConfig, aligned_tokens, build_embedder, load_backbone, train
+from selfembed import Corpus, load_backbone, train
 from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
 from selfembed.encoding.encode import encode
-from selfembed.explanation.report import REPORT
+from selfembed.explanation.aligned_tokens import aligned_table, aligned_tokens
+from selfembed.explanation.report.write import REPORT, leave_report
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json
-from selfembed.ground.progress import Progress
+from selfembed.ground.progress import Bars, Progress
+from selfembed.ground.quiet import quiet_libraries
 from selfembed.model.backbone import best_dtype
+from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.recipes import find_recipe
-from selfembed.terminal.main import Bars, aligned_table, leave_report, quiet_libraries
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after
@@ -102,7 +104,8 @@ def main() -> None:
     trained = trained.to("cpu").to(best_dtype("cpu"))
     after = look(trained, backbone.head(), backbone.tokenizer, held, progress, "after")
 
-    leave_report(options.out, corpus, model="embedded")
+    with progress:
+        no_report = leave_report(options.out, corpus, model="embedded", progress=progress)
     print("\nFinding a docstring's body from its summary line, among", len(held), "held-out docstrings")
     print(f"{'':10}{'before':>10}{'after':>10}")
     for name in ("ndcg@10", "mrr@10"):
@@ -119,7 +122,9 @@ def main() -> None:
     seconds = time.monotonic() - started
     print(f"\nDone in {seconds / 60:.1f} minutes, peak memory {peak_memory_gib():.1f} GiB. Embedder: {options.out}")
     print(
-        f"Look at {options.out / REPORT} in a browser: losses, targets, and what the embeddings say, before and after"
+        f"There is no report: {no_report}"
+        if no_report
+        else f"Look at {options.out / REPORT} in a browser: losses, targets, what the embeddings say, before and after"
     )
     print(f'Next: .venv/bin/selfembed explain {options.out} "your text"')
     print(f"      .venv/bin/selfembed train --recipe {RECIPE} --corpus YOUR_FOLDER --out my-embedder --dry-run")

@@ -26,13 +26,14 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from sentence_transformers import SentenceTransformer
 
-from selfembed import Corpus, EmbedderConfig, InputError, build_embedder, load_backbone
+from selfembed import Corpus, InputError, load_backbone
 from selfembed.calibration.affine_map import map_of, spectrum
 from selfembed.calibration.choice import choose_map
 from selfembed.calibration.self_retrieval import self_retrieval
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json
 from selfembed.model.backbone import best_dtype
+from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.recipes import RECIPES
 from selfembed.training.run import train
 

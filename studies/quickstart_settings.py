@@ -24,8 +24,8 @@ from selfembed.data.python_docs import docstring_pairs, python_docs, split_pairs
 from selfembed.errors import InputError
 from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
+from selfembed.ground.quiet import quiet_libraries
 from selfembed.recipes import Recipe, choose_stages, override
-from selfembed.terminal.main import quiet_libraries
 from selfembed.training.plan import make_plan
 from selfembed.training.stage import run_stages, trainable_embedder
 

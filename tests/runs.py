@@ -12,6 +12,8 @@ from tiny import SENTENCES
 
 from selfembed.model.backbone import Backbone, Lora, load_backbone, lora_config
 from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.model.folder import RunRecord
+from selfembed.recipes import find_recipe
 from selfembed.training.run import train
 
 PROMPT = 'a "{text}" b "'
@@ -45,6 +47,26 @@ def short_train(model: Path, out: Path, *, recipe: Any = "text2token", **options
 def assert_gradient_close(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:
     """Small entries are sums of large ones, so the error is held against the largest."""
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * expected.abs().max().item() + 1e-8, msg=name)
+
+
+def run_record(**changes: Any) -> RunRecord:
+    """The record of a run that never was."""
+    values: dict[str, Any] = {
+        "model": "m",
+        "model_fingerprint": "f" * 64,
+        "corpus": "c",
+        "corpus_fingerprint": "0" * 64,
+        "corpus_report": {"texts": 60, "words": 600, "skipped": {}},
+        "recipe": find_recipe("text2token").to_dict(),
+        "seed": 0,
+        "dtype": "float32",
+        "device": "cpu",
+        "tagger": "none",
+        "stages": [],
+        "environment": {},
+        "peak_memory_gib": 1.0,
+    }
+    return RunRecord(**{**values, **changes})
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

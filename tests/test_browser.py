@@ -20,7 +20,7 @@ from selfembed import Corpus
 from selfembed.evaluation.compare import compare_scores
 from selfembed.evaluation.items import SPEARMAN, ranked_items
 from selfembed.evaluation.scores import Scores, TaskScore
-from selfembed.explanation.report import build_report
+from selfembed.explanation.report.build import build_report
 from selfembed.search.index import Index
 from selfembed.search.server import make_server, search_page
 

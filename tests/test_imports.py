@@ -82,7 +82,7 @@ def test_the_parser_of_this_test_sees_imports():
     assert {"model.backbone", "data.corpus", "targets.data_driven", "ground.files"} <= at_module_level(
         TREES["targets.cache"]
     )
-    terminal = TREES["terminal.main"]
+    terminal = TREES["terminal.train"]
     assert "training.run" in imports(terminal) and "training.run" not in at_module_level(terminal)
 
 
@@ -154,15 +154,40 @@ def printing_lines(tree: ast.AST) -> list[int]:
 
 
 def test_only_the_command_line_prints():
-    assert printing_lines(TREES["terminal.main"])
+    assert printing_lines(TREES["terminal.train"])
     trees = {name: tree for name, tree in TREES.items() if not name.startswith("terminal.")}
     trees["__init__"] = ast.parse(FILES["__init__"].read_text())
     assert {name: lines for name, tree in trees.items() if (lines := printing_lines(tree))} == {}
 
 
+# Rooms whose messages name parameters only, never options of the command line.
+FREE_OF_FLAGS = {"errors", "ground", "model", "doctor", "explanation"}
+FLAG = re.compile(r"(?<![\w-])--[a-z]")
+
+
+def flags_named(tree: ast.AST) -> list[str]:
+    """Strings that name an option; whole commands that can be typed as they are, and style sheets, are none."""
+    formed = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    inside = {id(part) for node in formed for part in ast.walk(node) if part is not node}
+    plain = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in inside]
+    texts = [str(node.value) for node in plain]
+    texts += ["".join(str(part.value) for part in node.values if isinstance(part, ast.Constant)) for node in formed]
+    return [
+        text for text in texts if FLAG.search(text) and not re.search("selfembed evaluate|pip install|var\\(--", text)
+    ]
+
+
+def test_the_library_names_no_command_line_option():
+    assert flags_named(TREES["terminal.train"])
+    named = {name: flags_named(tree) for name, tree in TREES.items() if name.split(".")[0] in FREE_OF_FLAGS}
+    assert {name: found for name, found in named.items() if found} == {}
+
+
 def test_public_names_are_there():
     assert selfembed.__all__ == sorted(selfembed.__all__)
-    assert set(selfembed.__all__) == selfembed._HOMES.keys()
+    assert set(selfembed.__all__) == selfembed._HOMES.keys() and len(selfembed.__all__) <= 12
+    assert dir(selfembed) == selfembed.__all__
+    assert {"load_embedder", "evaluate", "compare", "explain"} <= set(dir(selfembed))
     for name in selfembed.__all__:
         assert selfembed.__getattr__(name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'tain'"):

@@ -6,41 +6,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfembed.calibration.calibrate import calibrate
     from selfembed.data.corpus import Corpus
     from selfembed.doctor import examine
     from selfembed.errors import InputError
-    from selfembed.explanation.aligned_tokens import aligned_tokens
-    from selfembed.losses.token_target import TokenTargetLoss
+    from selfembed.evaluation.compare import compare
+    from selfembed.evaluation.run import evaluate
+    from selfembed.explanation.explain import explain
     from selfembed.model.backbone import load_backbone
-    from selfembed.model.embedder import EmbedderConfig, build_embedder
+    from selfembed.model.embedder import load_embedder
     from selfembed.recipes import Recipe, Stage
     from selfembed.training.run import train
 
 _HOMES = {
     "Corpus": "data.corpus",
-    "EmbedderConfig": "model.embedder",
     "InputError": "errors",
     "Recipe": "recipes",
     "Stage": "recipes",
-    "TokenTargetLoss": "losses.token_target",
-    "aligned_tokens": "explanation.aligned_tokens",
-    "build_embedder": "model.embedder",
+    "calibrate": "calibration.calibrate",
+    "compare": "evaluation.compare",
+    "evaluate": "evaluation.run",
     "examine": "doctor",
+    "explain": "explanation.explain",
     "load_backbone": "model.backbone",
+    "load_embedder": "model.embedder",
     "train": "training.run",
 }
 
 __all__ = [
     "Corpus",
-    "EmbedderConfig",
     "InputError",
     "Recipe",
     "Stage",
-    "TokenTargetLoss",
-    "aligned_tokens",
-    "build_embedder",
+    "calibrate",
+    "compare",
+    "evaluate",
     "examine",
+    "explain",
     "load_backbone",
+    "load_embedder",
     "train",
 ]
 
@@ -52,3 +56,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"selfembed.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def head_error(backbone: Backbone) -> tuple[float, float] | None:
         head = backbone.head()
     except Exception:  # the reason is told when the layer is examined
         return None
-    model = backbone.load(head.dtype)
+    model: Any = backbone.load(head.dtype)
     ids_1T = torch.tensor([backend_tokenizer(backbone.tokenizer).encode(_TEXTS[-1]).ids])
     with torch.no_grad():
         hidden_1TD = model.base_model(ids_1T, use_cache=False).last_hidden_state

@@ -8,11 +8,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tiny import save_tiny
 
-from selfembed import EmbedderConfig, InputError, build_embedder, load_backbone
+from selfembed import InputError, load_backbone
 from selfembed.calibration.affine_map import add_map, candidates, identity, map_of, spectrum, without_map
 from selfembed.calibration.choice import choose_map
 from selfembed.calibration.self_retrieval import SelfRetrieval, self_retrieval
 from selfembed.data.passages import PassageRow
+from selfembed.model.embedder import EmbedderConfig, build_embedder
 
 RNG = np.random.default_rng(0)
 VECTORS_ND = RNG.standard_normal((40, 8)).astype(np.float32) @ RNG.standard_normal((8, 8)) + 3

@@ -12,6 +12,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from evaluation_data import labelled, pairs, retrieval_folder, write_jsonl
 from mteb.abstasks import AbsTask
+from runs import run_record
 from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES
 
@@ -248,12 +249,10 @@ def test_seeds_of_one_recipe_are_one_column() -> None:
 
 
 def test_the_training_run_is_read_from_the_folders_record(tmp_path: Path) -> None:
-    plan = {name: name for name in ("model_fingerprint", "corpus_fingerprint", "dtype", "device", "tagger")}
-    plan["recipe"] = {"name": "text2token", "stages": {}}
     found = []
     for number, change in enumerate(({"seed": 0}, {"seed": 1}, {"seed": 0, "dtype": "bfloat16"})):
         (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "selfembed.json").write_text(json.dumps({**plan, **change, "stages": [number]}))
+        run_record(**change, peak_memory_gib=number).to_file(tmp_path / str(number) / "selfembed.json")
         found.append(training_run(tmp_path / str(number)))
     assert [run["seed"] for run in found] == [0, 1, 0] and found[0]["recipe"] == "text2token"
     assert found[0]["plan"] == found[1]["plan"] != found[2]["plan"]
@@ -263,6 +262,9 @@ def test_the_training_run_is_read_from_the_folders_record(tmp_path: Path) -> Non
         (tmp_path / folder / "modules.json").write_text("[]")
     (tmp_path / "3" / "selfembed.json").write_text((tmp_path / "0" / "selfembed.json").read_text())
     with pytest.raises(InputError, match="3: is a second run of one recipe with seed 0, beside .*0; expected"):
+        compare([tmp_path / "0", tmp_path / "3"])
+    (tmp_path / "3" / "selfembed.json").write_text("{}")
+    with pytest.raises(InputError, match=r"3/selfembed.json: no 'model', .*; expected what"):
         compare([tmp_path / "0", tmp_path / "3"])
 
 

@@ -13,7 +13,6 @@ from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES
 
 from selfembed.errors import InputError
-from selfembed.explanation import plots
 from selfembed.explanation.memory_tokens import (
     COPIES,
     correlate_memory,
@@ -22,6 +21,7 @@ from selfembed.explanation.memory_tokens import (
     memory_words,
     read_memory,
 )
+from selfembed.explanation.report import plots
 from selfembed.model.embedder import load_embedder
 from selfembed.recipes import choose_stages, find_recipe
 from selfembed.training.run import train

@@ -20,7 +20,14 @@ def explained(tiny_backbone_dir):
     raw, backbone, _ = plain_embedder(tiny_backbone_dir)
     trained, _, _ = plain_embedder(tiny_backbone_dir)
     add_random_adapter(trained)
-    return Explained(trained.eval(), raw, backbone.head(), backbone.tokenizer)
+    return Explained(
+        embedder=trained.eval(),
+        raw=raw,
+        head=backbone.head(),
+        tokenizer=backbone.tokenizer,
+        backbone=backbone,
+        record=None,
+    )
 
 
 def test_measured_as_by_the_explanations_themselves(explained):
@@ -61,7 +68,7 @@ def test_sample():
     assert sorted(sample_texts(Corpus(iter(["a text", "b text", "a text"])), 3)) == ["a text", "b text"]
     assert sample_texts(Corpus(iter(SENTENCES)), 5) == sample_texts(Corpus(iter(SENTENCES)), 5)
     for texts, number, message in (
-        (SENTENCES, 1, "sample of 1"),
+        (SENTENCES, 1, "sample 1: expected at least 2"),
         (["one", "one"], 9, "1 text to look at; .* at least 2"),
     ):
         with pytest.raises(InputError, match=message):

@@ -21,11 +21,12 @@ from selfembed import Corpus
 from selfembed.errors import InputError
 from selfembed.evaluation.own_data import sts_task
 from selfembed.evaluation.run import evaluate
-from selfembed.explanation import plots
 from selfembed.explanation.aligned_tokens import aligned_tokens, load_explained
 from selfembed.explanation.hit_miss import hit_miss
 from selfembed.explanation.memory_tokens import correlate_memory, memory_words, read_memory
-from selfembed.explanation.report import build_report, write_report
+from selfembed.explanation.report import plots
+from selfembed.explanation.report.build import build_report
+from selfembed.explanation.report.write import write_report
 from selfembed.explanation.spectrum import compare_spectra
 from selfembed.ground.page import fill, page, plain
 from selfembed.recipes import choose_stages, find_recipe
@@ -74,7 +75,7 @@ class Page(HTMLParser):
 def float32():
     """As the explanations compute, so that numbers can be compared; a report takes what is fastest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("selfembed.explanation.report.best_dtype", lambda device: torch.float32)
+        patch.setattr("selfembed.explanation.report.build.best_dtype", lambda device: torch.float32)
         yield
 
 
@@ -209,7 +210,7 @@ def test_folder_without_a_record(embedder: Path, backbone: Path, corpus: Corpus,
         target = folder / file.relative_to(embedder)
         target.mkdir() if file.is_dir() else target.write_bytes(file.read_bytes())
     (folder / "selfembed.json").unlink()
-    with pytest.raises(InputError, match="name it with --model"):
+    with pytest.raises(InputError, match="name it \\(`model`\\)"):
         build_report(folder, corpus)
     found, known = Page(build_report(folder, corpus, model=backbone)), Page(html)
     for name in ("recipe", "losses", "targets"):
@@ -297,7 +298,7 @@ def test_command_line(embedder: Path, backbone: Path, tmp_path: Path, capsys, mo
         raise RuntimeError("a defect\nin two lines")
 
     with monkeypatch.context() as broken:
-        broken.setattr("selfembed.explanation.report.build_report", fail)
+        broken.setattr("selfembed.explanation.report.write.build_report", fail)
         assert main([*train, "--out", str(tmp_path / "broken")]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "defect" in line]
     assert len(said) == 1 and "the embedder is complete" in said[0]

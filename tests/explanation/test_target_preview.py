@@ -65,5 +65,5 @@ def test_preview_of_a_plan_covers_every_stage(tiny_backbone_dir):
     views = preview(plan, texts=20, show=2)
     assert [seen.stage for seen in views] == ["data_driven", "model_derived"]
     assert all(seen.texts == 20 and len(seen.samples) == 2 and seen.entropy_nats > 0 for seen in views)
-    with pytest.raises(InputError, match="--texts 0"):
+    with pytest.raises(InputError, match="texts 0: expected at least 1"):
         preview(plan, texts=0)

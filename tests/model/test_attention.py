@@ -67,7 +67,7 @@ def test_gpt_neo_ignores_the_switch_and_is_refused_by_name() -> None:
         require_attention(tiny_model("gpt_neo"), "bidirectional")
     message = str(refusal.value)
     assert all(layout in message for layout in LAYOUTS)
-    assert "use --attention causal or another backbone" in message
+    assert "use `attention='causal'` or another backbone" in message
     assert "\n" not in message
 
 
@@ -171,7 +171,7 @@ def test_the_switch_is_saved_with_the_model(tiny_backbone_dir: Path, tmp_path: P
 
 
 def test_an_unknown_attention_is_refused() -> None:
-    with pytest.raises(InputError, match="'both'; expected one of causal, bidirectional"):
+    with pytest.raises(InputError, match="attention 'both': expected 'causal' or 'bidirectional'"):
         set_attention(tiny_model("llama"), "both")
 
 

@@ -239,6 +239,20 @@ def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").rglob("*.*"))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"r": 0}, "r 0: expected at least 1"),
+        ({"alpha": 0.5}, "alpha 0.5: expected at least 1"),
+        ({"dropout": 1.0}, "dropout 1.0: expected a number from 0 to below 1"),
+        ({"targets": "q_proj"}, "targets 'q_proj': expected a tuple"),
+    ],
+)
+def test_numbers_of_an_adapter_that_cannot_be(given, message):
+    with pytest.raises(InputError, match=message):
+        Lora(**given)
+
+
 @pytest.mark.parametrize(("share", "layers"), [(0.5, {1}), (0.4, {1}), (1.0, {0, 1})])
 def test_adapters_on_the_top_layers_only(share, layers, tmp_path):
     model = load_backbone(save_tiny("llama", tmp_path)).load()

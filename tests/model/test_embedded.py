@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from selfembed import aligned_tokens, load_backbone, train
+from selfembed import load_backbone, train
 from selfembed.doctor import examine
-from selfembed.explanation.aligned_tokens import load_explained
+from selfembed.explanation.aligned_tokens import aligned_tokens, load_explained
 
 pytestmark = pytest.mark.backbone
 

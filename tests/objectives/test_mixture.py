@@ -15,7 +15,7 @@ from tiny import SENTENCES
 
 from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
-from selfembed.explanation.report import build_report
+from selfembed.explanation.report.build import build_report
 from selfembed.losses.contrastive import info_nce
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives import OBJECTIVES, Mixture, recorded_objective

@@ -10,9 +10,10 @@ from tiny import save_tiny, training_sentences
 from torch.nn import functional as F
 
 import selfembed
-from selfembed import Corpus, EmbedderConfig, InputError, Recipe, Stage, build_embedder, load_backbone
+from selfembed import Corpus, InputError, Recipe, Stage, load_backbone
 from selfembed.data.pair_sources import Pair
 from selfembed.losses.pairs import PairsLoss
+from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.objectives import Mixture
 from selfembed.objectives.objective import Budget
 from selfembed.objectives.text_pairs import TextPairs, in_steps

@@ -11,9 +11,10 @@ from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES, save_tiny
 
 import selfembed
-from selfembed import Corpus, InputError, build_embedder, load_backbone
+from selfembed import Corpus, InputError, load_backbone
 from selfembed.calibration.affine_map import map_of, without_map
 from selfembed.calibration.calibrate import calibrate
+from selfembed.model.embedder import build_embedder
 from selfembed.recipes import find_recipe
 
 TEXTS = [f"{one} {other}" for one, other in zip(SENTENCES[:30], SENTENCES[30:60], strict=True)]
@@ -60,9 +61,7 @@ def test_a_training_that_harms_ships_the_raw_backbone_and_says_so(model, tmp_pat
 
 def test_too_small_a_corpus_is_refused_in_one_line(model, tmp_path):
     with pytest.raises(InputError, match="expected at least 8"):
-        selfembed.train(
-            model, Corpus(CORPUS.select(range(6))), "selfembed", out=tmp_path / "out", settings=SETTINGS
-        )
+        selfembed.train(model, Corpus(CORPUS.select(range(6))), "selfembed", out=tmp_path / "out", settings=SETTINGS)
 
 
 def test_calibrate_a_raw_backbone_and_a_finished_embedder(model, tmp_path):

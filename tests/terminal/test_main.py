@@ -60,7 +60,7 @@ def test_encoder_as_model(texts, tmp_path, capsys):
         (["--steps", "0"], "steps 0"),
         (["--stages", "third"], "stage 'third'"),
         (["--prompt", "no slot"], "exactly once"),
-        (["--passage-words", "0"], "passage_words"),
+        (["--passage-words", "0"], "--passage-words"),
         (["--encoding", "klingon"], "encoding"),
         (["--tagger", "no_such_pipeline"], "no_such_pipeline"),
         (["--model", "/none/such"], "model /none/such"),
@@ -116,7 +116,7 @@ def test_output_missing_or_taken(texts, tiny_backbone_dir, tmp_path, capsys):
 def test_explain_refuses_what_it_did_not_make(tiny_backbone_dir, tmp_path, capsys):
     assert "has no modules.json" in refused(["explain", str(tiny_backbone_dir), "text"], capsys)
     assert "-k 0" in refused(["explain", str(tiny_backbone_dir), "text", "-k", "0"], capsys)
-    assert "text: empty" in refused(["explain", str(tiny_backbone_dir), " "], capsys)
+    assert "text 1: empty" in refused(["explain", str(tiny_backbone_dir), " "], capsys)
 
 
 def test_out_of_memory_is_one_line_and_other_errors_are_not_hidden(tiny_backbone_dir, capsys, monkeypatch):
@@ -129,7 +129,7 @@ def test_out_of_memory_is_one_line_and_other_errors_are_not_hidden(tiny_backbone
         monkeypatch.setattr(selfembed.doctor, "examine", examine)
 
     fail("CUDA out of memory. Tried\nto allocate")
-    assert "micro_batch_size=8" in refused(["doctor", "--model", str(tiny_backbone_dir)], capsys)
+    assert "try a smaller model" in refused(["doctor", "--model", str(tiny_backbone_dir)], capsys)
     fail("a defect")
     with pytest.raises(RuntimeError, match="a defect"):
         main(["doctor", "--model", str(tiny_backbone_dir)])
@@ -201,9 +201,9 @@ COMPRESS += ["--max-length", "40", "--dtype", "float32", "--no-report"]
         (
             [{**ROW, "positive": text} for text in SENTENCES],
             [],
-            "batch_size 4: the pairs have 60 rows, and no text may",
+            "--batch-size 4: the pairs have 60 rows, and no text may",
         ),
-        (None, ["--recipe", "bag-of-tokens", "--set", "memory_tokens=0"], "pairs: recipe bag-of-tokens has no super"),
+        (None, ["--recipe", "bag-of-tokens", "--set", "memory_tokens=0"], "--pairs: recipe bag-of-tokens has no stage that reads"),
         (None, ["--recipe", "llm2comp-unsup"], "pairs: recipe llm2comp-unsup has no supervised stage"),
         (None, ["--instruction", "quora=Find it"], "instruction 'quora': no pairs of that name; expected one of nli"),
         (None, ["--instruction", "nli"], "--instruction nli: expected NAME=VALUE"),
@@ -407,3 +407,15 @@ def test_evaluate_refuses_unknown_tasks(tiny_embedder_dir, capsys):
     assert "STSBenchmark" in refused(["evaluate", str(tiny_embedder_dir), "--tasks", "STSBenchmarks"], capsys)
     assert "MTEB(eng, v2)" in refused(["evaluate", str(tiny_embedder_dir), "--benchmark", "MTEB(eng,v2)"], capsys)
     assert "nothing" in refused(["evaluate", str(tiny_embedder_dir)], capsys)
+
+
+def test_calibrate_prints_every_map_and_leaves_a_folder(tmp_path, capsys):
+    model = save_tiny("llama", tmp_path / "model")
+    texts = [f"{one} {other}" for one, other in zip(SENTENCES[:40], SENTENCES[40:80], strict=True)]
+    (tmp_path / "texts.txt").write_text("\n\n".join(texts))
+    arguments = ["calibrate", str(model), "--corpus", str(tmp_path / "texts.txt"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "<- chosen" in printed and "as it is" in printed and (tmp_path / "out" / "modules.json").exists()
+    assert main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import PROMPT, add_random_adapter, plain_embedder
+from runs import PROMPT, add_random_adapter, plain_embedder, run_record
 from sentence_transformers import SentenceTransformer
 from tiny import BOS_ID, EOS_ID, PAD_ID, SENTENCES, save_tiny, tiny_tokenizer
 from transformers import AutoModel
@@ -25,7 +25,7 @@ from selfembed.model.prompt import prompt_ids
 from selfembed.recipes import find_recipe, override
 from selfembed.training import export
 
-RECORD = {"model": "tiny", "corpus": "sentences", "corpus_report": {"texts": 60}, "seed": 0}
+RECORD = run_record(model="tiny", corpus="sentences")
 
 
 def recipe_of(config, **settings):
@@ -42,7 +42,7 @@ def test_folder_equals_memory_and_a_forward_pass_by_hand(family, tied, attention
     add_random_adapter(embedder)
     embedder.eval()
     out = tmp_path / "new" / "out"
-    finished = export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), out)
+    finished = export.export_embedder(embedder, backbone, recipe_of(config), RECORD, out)
     texts = ["Fox.", *SENTENCES[:4], " ".join(SENTENCES)]
     memory = embedder.encode(texts)
     assert np.abs(memory[1:5] - untrained).max() > 0.05
@@ -98,7 +98,7 @@ def exported_memory(raw, out, *, k, attention="bidirectional"):
     with torch.no_grad():
         memory_embedding(embedder).memory.mul_(1.5)
     embedder.eval()
-    export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), out)
+    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, out)
     return embedder
 
 
@@ -174,7 +174,7 @@ def test_vectors_that_are_not_finite_are_not_saved(tiny_backbone_dir, tmp_path):
     with torch.no_grad():
         next(p for name, p in embedder.named_parameters() if "lora_A" in name).fill_(float("nan"))
     with pytest.raises(InputError, match="not finite"):
-        export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), tmp_path / "out")
+        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -188,7 +188,7 @@ def test_a_folder_that_differs_is_not_saved(tiny_backbone_dir, tmp_path, monkeyp
         lambda *_: AutoModel.from_pretrained(tiny_backbone_dir),  # the adapter forgotten
     )
     with pytest.raises(InputError, match="gives other vectors"):
-        export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), tmp_path / "out")
+        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -197,7 +197,7 @@ def test_a_folder_of_another_attention_is_not_saved(tiny_backbone_dir, tmp_path,
     add_random_adapter(embedder)
     monkeypatch.setattr(export, "probe_attention", lambda _: SimpleNamespace(verdict="bidirectional"))
     with pytest.raises(InputError, match="comes back bidirectional, expected causal"):
-        export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), tmp_path / "out")
+        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 

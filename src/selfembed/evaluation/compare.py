@@ -21,7 +21,7 @@ from selfembed.evaluation.run import evaluate
 from selfembed.evaluation.same_data import require_distinct_runs, require_same_data
 from selfembed.evaluation.scores import Scores, TaskScore, read_scores
 from selfembed.ground.progress import Progress, silent
-from selfembed.model.folder import require_embedder
+from selfembed.model.embedder import require_embedder
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from selfembed.ground.hashing import content_hash
 from selfembed.model.attention import probe_attention
-from selfembed.model.folder import RECORD
+from selfembed.model.folder import RunRecord
 
 # of a training run's record, what makes two runs differ in nothing but the seed
 _PLAN = ("model_fingerprint", "corpus_fingerprint", "recipe", "dtype", "device", "tagger")
@@ -22,15 +21,15 @@ def training_run(embedder: str | Path | SentenceTransformer) -> dict[str, Any] |
     """Which training run made a folder: the recipe, its seed, and the content hash of its plan apart from the seed.
 
     None for what `selfembed.train` has not made.
+
+    Raises:
+        InputError: the record in the folder is damaged.
     """
-    if isinstance(embedder, SentenceTransformer):
+    record = None if isinstance(embedder, SentenceTransformer) else RunRecord.of_folder(embedder)
+    if record is None:
         return None
-    try:
-        record = json.loads((Path(embedder) / RECORD).read_text(encoding="utf-8"))
-        plan = {name: record[name] for name in _PLAN}
-        return {"recipe": str(record["recipe"]["name"]), "seed": record["seed"], "plan": content_hash(plan)}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    plan = {name: getattr(record, name) for name in _PLAN}
+    return {"recipe": record.recipe["name"], "seed": record.seed, "plan": content_hash(plan)}
 
 
 def embedder_settings(embedder: SentenceTransformer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from selfembed.evaluation.identity import embedder_settings, name_of, training_r
 from selfembed.evaluation.scores import Scores
 from selfembed.ground.environment import environment
 from selfembed.ground.progress import Progress, silent
-from selfembed.model.folder import open_embedder
+from selfembed.model.embedder import load_embedder
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -65,7 +65,7 @@ def evaluate(
     chosen = choose_tasks(benchmark=benchmark, tasks=tasks, data=data, own=own)
     model = embedder
     if not isinstance(model, SentenceTransformer):
-        model = open_embedder(model, device=device, trust_remote_code=trust_remote_code)
+        model = load_embedder(model, device=device, trust_remote_code=trust_remote_code)
     model.eval()
     named = name or name_of(embedder)
     encoder = CachedEncoder(model, name=named, cache=cache, progress=progress)

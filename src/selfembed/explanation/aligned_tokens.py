@@ -5,7 +5,6 @@ Shapes: B texts, C texts of a chunk, D hidden, V vocabulary.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedTokenizerBase
 
+from selfembed.calibration.affine_map import without_map
 from selfembed.encoding.encode import encode
 from selfembed.errors import InputError
 from selfembed.explanation.checks import require_decodable, require_texts
-from selfembed.model.backbone import Backbone, load_backbone, require_decoder
-from selfembed.model.embedder import EmbedderConfig, build_embedder
-from selfembed.model.folder import RECORD, open_embedder
+from selfembed.model.backbone import Backbone, LMHead, load_backbone, require_decoder
+from selfembed.model.embedder import build_embedder, load_embedder, require_embedder
+from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.modes import turn_adapters_off
 
 # Texts whose logits over the whole vocabulary are held at a time: 32 MB at a vocabulary of 128,000.
@@ -104,19 +104,41 @@ def decode_vectors(
     return result
 
 
+def aligned_table(raw: Sequence[AlignedToken], trained: Sequence[AlignedToken]) -> list[str]:
+    """Lines of two columns, the aligned tokens of one text before and after training."""
+    lines = [f"  {'raw backbone':<32}embedder"]
+    for left, right in zip(raw, trained, strict=True):
+        cells = [
+            f"{token.probability:6.1%} {'*' if token.in_text else ' '} {token.token!r}" for token in (left, right)
+        ]
+        lines.append(f"  {cells[0]:<32}{cells[1]:<32}".rstrip())
+    return lines
+
+
 def bare(token: str) -> str:
     """A token without leading space, in lower case; white space as it is."""
     return token.strip().casefold() or token
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explained:
-    """A finished embedder, the raw backbone read the same way, and the decoder layer they share."""
+    """A finished embedder, the raw backbone read the same way, and the decoder layer they share.
+
+    Args:
+        embedder: the finished one.
+        raw: the backbone before any training.
+        head: the decoder layer.
+        tokenizer: the backbone's, without the prompt.
+        backbone: that both were made from.
+        record: of the run; None where selfembed did not make the folder.
+    """
 
     embedder: SentenceTransformer
     raw: SentenceTransformer
-    head: nn.Module
+    head: LMHead
     tokenizer: PreTrainedTokenizerBase
+    backbone: Backbone
+    record: RunRecord | None
 
 
 def load_explained(
@@ -133,27 +155,32 @@ def load_explained(
         InputError: no such embedder, or its backbone is not known, gone, or another.
     """
     folder = Path(folder)
-    record_file = folder / RECORD
-    if not record_file.is_file():
+    record = RunRecord.of_folder(folder)
+    if record is None:
         return _load_unrecorded(folder, model, trust_remote_code)
-    record = json.loads(record_file.read_text())
-    backbone = load_backbone(model if model is not None else record["model"], trust_remote_code=trust_remote_code)
-    if backbone.fingerprint != record["model_fingerprint"]:
+    backbone = load_backbone(model if model is not None else record.model, trust_remote_code=trust_remote_code)
+    if backbone.fingerprint != record.model_fingerprint:
         raise InputError(
             f"model {backbone.name}: not the backbone {folder} was made from (its content differs); "
-            "give that one with --model"
+            "name that one (`model`)"
         )
-    config = EmbedderConfig(**record["recipe"]["embedder"])
-    embedder = open_embedder(folder, trust_remote_code=trust_remote_code)
+    embedder = without_map(load_embedder(folder, trust_remote_code=trust_remote_code))
     raw = build_embedder(
         backbone,
-        config,
-        max_length=record["recipe"]["embed_length"],
+        record.config,
+        max_length=record.recipe["embed_length"],
         device=str(embedder.device),
-        seed=record["seed"],  # memory vectors as they were before training
+        seed=record.seed,  # memory vectors as they were before training
     )
     head = backbone.head()  # not the folder's own: a tied one has rows for memory tokens too
-    return Explained(embedder, raw, head.to(embedder.device), backbone.tokenizer)
+    return Explained(
+        embedder=embedder,
+        raw=raw,
+        head=head.to(embedder.device),
+        tokenizer=backbone.tokenizer,
+        backbone=backbone,
+        record=record,
+    )
 
 
 def _load_unrecorded(folder: Path, model: str | Path | None, trust_remote_code: bool) -> Explained:
@@ -162,18 +189,16 @@ def _load_unrecorded(folder: Path, model: str | Path | None, trust_remote_code: 
     Rows of tokens that were added to the vocabulary stay the folder's, adapters are off. A normalisation at the end is
     left out on both sides: the decoder layer knows no normalised vectors.
     """
-    if not (folder / "modules.json").is_file():
-        raise InputError(
-            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
-            "sentence-transformers has made"
-        )
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one that selfembed train has made")
+    require_embedder(folder)
     if model is None:
         if (folder / "config.json").is_file():
-            # an encoder has no decoder layer; no --model would help
+            # an encoder has no decoder layer; no model would help
             require_decoder(Backbone(str(folder), folder, trust_remote_code))
-        raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it with --model")
+        raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it (`model`)")
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
-    embedder, raw = (open_embedder(folder, trust_remote_code=trust_remote_code) for _ in range(2))
+    embedder, raw = (without_map(load_embedder(folder, trust_remote_code=trust_remote_code)) for _ in range(2))
     for side in (embedder, raw):
         for place in [i for i, module in enumerate(side) if isinstance(module, Normalize)]:
             del side[place]
@@ -192,4 +217,11 @@ def _load_unrecorded(folder: Path, model: str | Path | None, trust_remote_code: 
         )
     for name, weight in weights.items():
         places[name][: len(weight)] = weight
-    return Explained(embedder, raw, backbone.head().to(embedder.device), backbone.tokenizer)
+    return Explained(
+        embedder=embedder,
+        raw=raw,
+        head=backbone.head().to(embedder.device),
+        tokenizer=backbone.tokenizer,
+        backbone=backbone,
+        record=None,
+    )

@@ -77,18 +77,16 @@ def require_vectors(embedding_ND: Any, name: str, *, least: int = 1, texts: Sequ
         InputError: not a matrix of numbers, fewer than ``least`` rows, a row not finite or of length zero.
     """
     try:
-        embedding_ND = np.asarray(embedding_ND, dtype=np.float64)
+        matrix_ND: np.ndarray = np.asarray(embedding_ND, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{name} embeddings: not a matrix of numbers; expected a numpy array (texts, width)"
         ) from error
-    if embedding_ND.ndim != 2 or embedding_ND.shape[1] < 1:
-        raise InputError(f"{name} embeddings: of shape {embedding_ND.shape}; expected (texts, width)")
-    if len(embedding_ND) < least:
-        raise InputError(
-            f"{name} embeddings: of {len(embedding_ND)} texts; expected at least {least}; give more texts"
-        )
-    length_N = np.linalg.norm(embedding_ND, axis=1)
+    if matrix_ND.ndim != 2 or matrix_ND.shape[1] < 1:
+        raise InputError(f"{name} embeddings: of shape {matrix_ND.shape}; expected (texts, width)")
+    if len(matrix_ND) < least:
+        raise InputError(f"{name} embeddings: of {len(matrix_ND)} texts; expected at least {least}; give more texts")
+    length_N = np.linalg.norm(matrix_ND, axis=1)
     for what, wrong_N in (("not finite", ~np.isfinite(length_N)), ("zero", length_N == 0)):
         if wrong_N.any():
             row = int(wrong_N.argmax())
@@ -97,4 +95,4 @@ def require_vectors(embedding_ND: Any, name: str, *, least: int = 1, texts: Sequ
                 f"{name} embeddings: {int(wrong_N.sum())} of {len(wrong_N)} {what}, the first {first}; expected "
                 "finite vectors with a direction; examine that text and the model"
             )
-    return embedding_ND
+    return matrix_ND

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
@@ -60,7 +61,7 @@ def sample_texts(corpus: Corpus, number: int) -> list[str]:
         InputError: fewer than two texts asked for, or found.
     """
     if number < 2:
-        raise InputError(f"sample of {number}: expected at least 2 texts")
+        raise InputError(f"sample {number}: expected at least 2 texts")
     texts = list(dict.fromkeys(choose_texts(corpus.texts(), number, seed=0)["text"]))
     if len(texts) < 2:
         raise InputError(f"corpus {corpus.name}: {len(texts)} text to look at; expected at least 2 different ones")
@@ -92,7 +93,7 @@ def read_texts(explained: Explained, texts: Sequence[str], *, k: int = 10, progr
         decode_vectors(side.encode(texts, convert_to_tensor=True), explained.head, explained.tokenizer, texts, k=k)
         for side in sides
     ]
-    pairs = [None, None]
+    pairs: list[Any] = [None, None]
     if len(cut) >= 2:
         pairs = [tuple(side.encode(half) for half in zip(*cut, strict=True)) for side in sides]
     return Reading(

@@ -137,7 +137,7 @@ def explain_similarity(
     """
     texts = require_texts([text_a, text_b])
     embedding_2D = torch.from_numpy(encode(embedder, texts))
-    return compare_embeddings(*embedding_2D, head, tokenizer, k=k, texts=(text_a, text_b))
+    return compare_embeddings(embedding_2D[0], embedding_2D[1], head, tokenizer, k=k, texts=(text_a, text_b))
 
 
 def compare_embeddings(
@@ -161,7 +161,8 @@ def compare_embeddings(
     """
     embedding_2D = torch.stack([torch.as_tensor(side).detach().float() for side in (embedding_a_D, embedding_b_D)])
     require_decodable(embedding_2D, head, k, texts)
-    logits_2V = head(embedding_2D.to(head.weight.device))
+    weight_VD: Any = head.weight
+    logits_2V = head(embedding_2D.to(weight_VD.device))
     token_2V = logits_2V.detach().double().softmax(-1).cpu().numpy()
     word_V, names = _words(tokenizer, token_2V.mean(0))
     a_W, b_W = (np.bincount(word_V, weights=token_V, minlength=len(names)) for token_V in token_2V)
@@ -181,7 +182,7 @@ def compare_embeddings(
     return Similarity(
         text_a=texts[0],
         text_b=texts[1],
-        cosine=float(torch.cosine_similarity(*embedding_2D.double(), dim=0).clip(-1, 1)),
+        cosine=float(torch.cosine_similarity(embedding_2D[0].double(), embedding_2D[1].double(), dim=0).clip(-1, 1)),
         shared=float(shared_W.sum()),
         only_a=float(only_a_W.sum()),
         only_b=float(only_b_W.sum()),

@@ -305,4 +305,5 @@ def anisotropy(embedding_ND: Any) -> float:
 
 
 def _unit(embedding_ND: np.ndarray) -> np.ndarray:
-    return embedding_ND / np.linalg.norm(embedding_ND, axis=1, keepdims=True)
+    unit_ND: np.ndarray = embedding_ND / np.linalg.norm(embedding_ND, axis=1, keepdims=True)
+    return unit_ND

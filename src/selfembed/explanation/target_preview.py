@@ -8,12 +8,13 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_value
 from selfembed.ground.progress import Progress, silent
 from selfembed.targets.token_targets import TokenTargets
 from selfembed.training.plan import Plan
@@ -87,8 +88,8 @@ def preview(plan: Plan, *, texts: int = 500, show: int = 5, progress: Progress =
     Raises:
         InputError: a sample size below 1, or a recipe without token targets.
     """
-    if texts < 1 or show < 0:
-        raise InputError(f"--texts {texts}, --show {show}: expected at least 1 and 0")
+    check_value("texts", texts, Annotated[int, Range(least=1)])
+    check_value("show", show, Annotated[int, Range(least=0)])
     sample = list(choose_texts(plan.corpus.texts(), texts, seed=plan.seed)["text"])
     views = []
     for name, stage in plan.recipe.stages.items():

@@ -6,13 +6,20 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from selfembed.errors import InputError
+
+# What a file or folder is called until it is complete: a dot, the beginning of its name, 16 hex digits, ".tmp".
+_NAME_CHARACTERS = 50  # of its name, so that the whole stays below the 255 bytes that a file system allows
+_ARRIVING = re.compile(r"\.(?P<name>.*)\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_STALE_SECONDS = 24 * 3600.0
 
 
 def cache_dir() -> Path:
@@ -21,21 +28,82 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def arriving_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside ``folder`` to write into; it takes that name when all went well, else it goes.
+def arriving_file(file: Path) -> Iterator[Path]:
+    """Gives a name beside ``file`` to write to; what is written takes the name ``file`` when all went well, else goes.
+
+    The name is no one else's, whatever process or machine shares the folder; of several who write one file at the same
+    time, the last one's is kept, whole.
 
     Raises:
         InputError: the disk is full or not writable.
     """
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    staging = _staging(file)
+    try:
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            sweep_stale(file)
+            yield staging
+            staging.replace(file)
+    finally:
+        with suppress(OSError):  # it is not there, or cannot be, which has been said
+            staging.unlink()
+
+
+@contextmanager
+def arriving_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Gives an empty folder beside ``folder`` to write into; it takes that name when all went well, else it goes.
+
+    Args:
+        folder: the name to take; nothing or an empty folder may be there.
+        shared: the name tells what is in it, as in the cache: where another process was quicker, its folder is kept,
+            and this one goes.
+
+    Raises:
+        InputError: the disk is full or not writable, or ``folder`` holds something meanwhile and is not shared.
+    """
+    staging = _staging(folder)
     try:
         with writing(folder):
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            sweep_stale(folder)
+            staging.mkdir()
             yield staging
-            staging.rename(folder)
+            try:
+                staging.rename(folder)
+            except OSError as error:
+                lost = error.errno in (errno.ENOTEMPTY, errno.EEXIST) and folder.is_dir()
+                if not (shared and lost):
+                    raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging(path: Path) -> Path:
+    return path.with_name(f".{path.name[:_NAME_CHARACTERS]}.{secrets.token_hex(8)}.tmp")
+
+
+def sweep_stale(path: Path, *, older_than: float = _STALE_SECONDS) -> None:
+    """Removes what killed processes left of ``path`` before it was complete; in the cache, of anything beside it.
+
+    Args:
+        path: file or folder about to be written.
+        older_than: seconds since the last change; younger ones may still be written by others.
+    """
+    anything = path.is_relative_to(cache_dir())
+    for place in path.parent.glob(".*.tmp"):
+        found = _ARRIVING.fullmatch(place.name)
+        if found is None or not (anything or found["name"] == path.name[:_NAME_CHARACTERS]):
+            continue
+        try:
+            if time.time() - place.lstat().st_mtime <= older_than:
+                continue
+        except OSError:  # gone meanwhile
+            continue
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                place.unlink()
 
 
 @contextmanager
@@ -60,7 +128,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 _UNWRITTEN = frozenset(
-    getattr(errno, name) for name in "ENOSPC EFBIG EDQUOT EROFS EACCES EPERM EIO ENOTDIR EEXIST".split()
+    getattr(errno, name) for name in "ENOSPC EFBIG EDQUOT EROFS EACCES EPERM EIO ENOTDIR EEXIST ENOTEMPTY".split()
 )
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # tokenizers and safetensors raise classes of their own
 _TORCH_ERRORS = ("PytorchStreamWriter failed writing", "inline_container.cc", "unexpected pos")  # RuntimeError
@@ -69,10 +137,10 @@ _TORCH_ERRORS = ("PytorchStreamWriter failed writing", "inline_container.cc", "u
 def unwritten(error: BaseException | None) -> str | None:
     """Why something could not be written, where that is what an error or its cause says; else None."""
     while error is not None:
-        number = getattr(error, "errno", None)
+        number: int | None = getattr(error, "errno", None)
         if found := _RUST_ERROR.search(str(error)):
             number = int(found[1])
-        if number in _UNWRITTEN:
+        if number is not None and number in _UNWRITTEN:
             return os.strerror(number)
         if isinstance(error, RuntimeError) and any(part in str(error) for part in _TORCH_ERRORS):
             return "the disk is full or the file too large"
@@ -80,8 +148,13 @@ def unwritten(error: BaseException | None) -> str | None:
     return None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON; the file appears under its name only when complete."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(path)
+def write_json(file: Path, value: Any) -> None:
+    """Writes JSON; the file appears under its name only when complete.
+
+    Raises:
+        InputError: the disk is full or not writable.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with arriving_file(file) as staging:
+        # Half a surrogate pair, which no UTF-8 can hold, is written as JSON escapes it.
+        staging.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -143,9 +143,7 @@ class OnlineModelDerivedLoss(nn.Module):
         constants = self.constants({"text": features}, labels)
         return self.of_embeddings([self.model(features)["sentence_embedding"]], constants)
 
-    def constants(
-        self, features: dict[str, dict[str, Tensor]], labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """ids_BK and weights_BK, by a forward pass of the raw backbone; the texts count in the common distribution."""
         with raw_backbone(self.model):
             return self._targets(self.model(dict(features["text"]))["sentence_embedding"])

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from selfembed.errors import InputError
+from selfembed.ground.options import check_value
 
 Attention = Literal["causal", "bidirectional"]
 Verdict = Literal["causal", "bidirectional", "partial"]
@@ -65,8 +66,7 @@ def set_attention(model: PreTrainedModel, attention: Attention) -> None:
     Raises:
         InputError: if `attention` is neither "causal" nor "bidirectional".
     """
-    if attention not in get_args(Attention):
-        raise InputError(f"attention is {attention!r}; expected one of {', '.join(get_args(Attention))}")
+    check_value("attention", attention, Attention)
     is_causal = attention == "causal"
     for config in (model.config, model.config.get_text_config()):
         config.is_causal = is_causal
@@ -149,7 +149,7 @@ def require_attention(model: PreTrainedModel, attention: Attention) -> Attention
     wrong = [layout for layout, leaks in probe.cases.items() if leaks == (attention == "causal")]
     where = f"wrong in {', '.join(wrong)}" if wrong else "the last token reaches only part of the text"
     other = "bidirectional" if attention == "causal" else "causal"
-    advice = f"use --attention {other} or another backbone"
+    advice = f"use `attention={other!r}` or another backbone"
     if probe.verdict == "partial":
         advice = "use another backbone"
     if _eager_obeys(model, attention):
@@ -227,9 +227,10 @@ def _forward(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor | None) -> 
     device = model.get_input_embeddings().weight.device
     mask_BT = None if mask_BT is None else mask_BT.to(device)
     output = model(input_ids=ids_BT.to(device), attention_mask=mask_BT, use_cache=False, output_hidden_states=True)
-    hidden_BTD = getattr(output, "last_hidden_state", None)
+    hidden_BTD: Tensor | None = getattr(output, "last_hidden_state", None)
     if hidden_BTD is None:
         hidden_BTD = output.hidden_states[-1]
+    assert hidden_BTD is not None
     real_BTD = hidden_BTD if mask_BT is None else hidden_BTD[mask_BT.to(hidden_BTD.device).bool()]
     if not real_BTD.isfinite().all():
         raise InputError(f"{_name(model)} gives hidden states that are not finite; try attn_implementation='eager'")
@@ -239,7 +240,8 @@ def _forward(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor | None) -> 
 def _change(before_TD: Tensor, after_TD: Tensor) -> Tensor:
     """How far each token's state moved, relative to its length, [T]."""
     before_TD, after_TD = before_TD.float(), after_TD.float()
-    return (after_TD - before_TD).norm(dim=-1) / before_TD.norm(dim=-1).clamp_min(1e-30)
+    moved_T: Tensor = (after_TD - before_TD).norm(dim=-1) / before_TD.norm(dim=-1).clamp_min(1e-30)
+    return moved_T
 
 
 def _similar(alone: list[Tensor], padded: list[Tensor]) -> bool:

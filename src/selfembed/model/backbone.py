@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from peft import LoraConfig
@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, cache_dir
 from selfembed.ground.hashing import content_hash, files_hash
+from selfembed.ground.options import Range, check_options
 from selfembed.model.checkpoint import HEAD, listed, read_tensors, require_plain, require_whole, weight_files
 from selfembed.model.modes import mode_kept, turn_adapters_off
 
@@ -125,6 +126,9 @@ class LMHead(nn.Module):
         soft_cap: c in ``c tanh(logits / c)``; None for none.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, weights: dict[str, torch.Tensor], *, scale: float = 1.0, soft_cap: float | None = None) -> None:
         super().__init__()
         self.scale, self.soft_cap = scale, soft_cap
@@ -225,7 +229,7 @@ def _convert_gguf(file: Path, name: str) -> Path:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with arriving_folder(folder) as staging:
+    with arriving_folder(folder, shared=True) as staging:
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
     return folder
@@ -297,17 +301,19 @@ class Lora:
             holds them where a family has no separate ones.
         top_layers: share of the layers, from the top, that get adapters. The layers below need no backward pass, and
             no activations are kept of them.
+
+    Raises:
+        InputError: a value outside its range.
     """
 
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
+    r: Annotated[int, Range(least=1)] = 16
+    alpha: Annotated[int, Range(least=1)] = 32
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
-    top_layers: float = 1.0
+    top_layers: Annotated[float, Range(above=0, most=1)] = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.top_layers <= 1:
-            raise InputError(f"top_layers {self.top_layers}: expected a share above 0, up to 1")
+        check_options(self)
 
 
 def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:

@@ -6,19 +6,21 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from torch import nn
+from transformers import PretrainedConfig
 
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, cache_dir
 from selfembed.ground.hashing import content_hash
+from selfembed.ground.options import check_options
 from selfembed.model.attention import Attention, probe_attention, require_attention
 from selfembed.model.backbone import Backbone
-from selfembed.model.memory_tokens import MemoryInit, put_in_memory, require_memory_init
+from selfembed.model.memory_tokens import MemoryInit, put_in_memory
 from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, check_text, prompt_ids
 
@@ -51,11 +53,7 @@ class EmbedderConfig:
     memory_init: MemoryInit = "mean"
 
     def __post_init__(self) -> None:
-        if self.pooling not in get_args(PoolingMode):
-            raise InputError(f"pooling {self.pooling!r}: expected 'last', 'mean' or 'memory'")
-        if self.attention not in ("causal", "bidirectional"):
-            raise InputError(f"attention {self.attention!r}: expected 'causal' or 'bidirectional'")
-        require_memory_init(self.memory_init)
+        check_options(self)
         if self.pooling == "memory" and self.memory_tokens < 1:
             raise InputError(
                 f"memory_tokens {self.memory_tokens}: pooling 'memory' needs at least 1, 8 in the paper; "
@@ -121,7 +119,7 @@ def build_embedder(
         require_attention(transformer.model, config.attention)
         raise InputError(
             f"model {backbone.name}: {backbone.config.model_type} is {config.attention} only while it is in memory; a "
-            f"saved folder of it comes back {as_saved}; use --attention causal or another backbone"
+            f"saved folder of it comes back {as_saved}; use `attention='causal'` or another backbone"
         )
     return embedder
 
@@ -131,7 +129,8 @@ def pooling_module(transformer: Transformer, backbone: Backbone, config: Embedde
     width = transformer.get_embedding_dimension()
     if config.memory_tokens > 1:
         return MemoryPooling(width, first_memory_id(backbone, config), config.memory_tokens)
-    return Pooling(width, pooling_mode=_STOCK_POOLING[config.pooling])
+    pooling: nn.Module = Pooling(width, pooling_mode=_STOCK_POOLING[config.pooling])
+    return pooling
 
 
 def embedder_prompt(backbone: Backbone, config: EmbedderConfig) -> PromptIds:
@@ -144,25 +143,52 @@ def first_memory_id(backbone: Backbone, config: EmbedderConfig) -> int:
 
 
 def load_embedder(
-    folder: str | Path, *, device: str | None = None, trust_remote_code: bool = False
+    embedder: str | Path, *, device: str | None = None, trust_remote_code: bool = False
 ) -> SentenceTransformer:
-    """A finished embedder from its folder, without the permission that memory pooling needs elsewhere.
+    """Loads a finished embedder, without the permission that memory pooling needs elsewhere.
 
     A folder with several memory tokens names a pooling class outside sentence-transformers, which therefore wants
     ``trust_remote_code=True``. Here the class is the one of this package; no code out of the folder runs. Any other
     folder is left to sentence-transformers.
 
     Args:
-        folder: of the embedder, or a hub id.
-        device: as SentenceTransformer takes it; None lets it choose.
+        embedder: folder that selfembed or sentence-transformers has saved, or a hub id.
+        device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
         trust_remote_code: let the Python code of the backbone run that a folder carries.
+
+    Raises:
+        InputError: there is no embedder, or it is damaged, or there is no such device.
     """
-    folder = Path(folder)
+    require_embedder(embedder)
+    try:
+        return _load_embedder(Path(embedder), str(embedder), device, trust_remote_code)
+    except Exception as error:  # the hub's, a damaged file's and a missing device's errors have no common class
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        what = "cannot be loaded" if Path(embedder).is_dir() else "no such folder, and the hub did not give it"
+        wanted = "a folder or hub id of sentence-transformers" + (f", and a device {device!r}" if device else "")
+        raise InputError(f"embedder {embedder}: {what} ({reason}); expected {wanted}") from error
+
+
+def require_embedder(embedder: str | Path) -> None:
+    """Refuses a folder that is no embedder, without loading anything.
+
+    Raises:
+        InputError: it has no ``modules.json``.
+    """
+    folder = Path(embedder)
+    if folder.is_dir() and not (folder / "modules.json").is_file():
+        raise InputError(
+            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
+            "sentence-transformers has saved"
+        )
+
+
+def _load_embedder(folder: Path, name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     listed = folder / "modules.json"
     modules = json.loads(listed.read_text()) if listed.is_file() else []
     paths = [module["path"] for module in modules if module["type"] == TYPE]
     if not paths:
-        return SentenceTransformer(str(folder), device=device, trust_remote_code=trust_remote_code)
+        return SentenceTransformer(name, device=device, trust_remote_code=trust_remote_code)
     settings = json.loads((folder / "config_sentence_transformers.json").read_text())
     return SentenceTransformer(
         modules=[
@@ -185,7 +211,7 @@ def fitting_length(backbone: Backbone, config: EmbedderConfig, max_length: int) 
     prompt = len(embedder_prompt(backbone, config))
     length = min(max_length, positions)
     if length <= prompt:
-        raise InputError(f"max length {length}: the prompt alone takes {prompt} tokens; give a larger --max-length")
+        raise InputError(f"max_length {length}: the prompt alone takes {prompt} tokens; give a larger one")
     return length
 
 
@@ -203,7 +229,7 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)  # the backbone it links to was moved away
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with arriving_folder(folder) as staging:
+    with arriving_folder(folder, shared=True) as staging:
         for file in [*backbone.weight_files, *backbone.folder.glob("*.py")]:
             try:
                 (staging / file.name).symlink_to(file.resolve())
@@ -219,7 +245,7 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
     return folder
 
 
-def embedding_config(backbone: Backbone, config: EmbedderConfig):
+def embedding_config(backbone: Backbone, config: EmbedderConfig) -> PretrainedConfig:
     """The backbone's configuration with the attention mode written into it; the backbone's own is left alone."""
     settings = type(backbone.config).from_dict(backbone.config.to_dict())
     settings.is_causal = config.attention == "causal"

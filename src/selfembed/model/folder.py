@@ -1,50 +1,243 @@
-"""An embedder's folder: what selfembed leaves in it, and how it is opened."""
+"""What an embedder's folder tells of the run that made it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-
-from sentence_transformers import SentenceTransformer
+from typing import Any
 
 from selfembed.errors import InputError
-from selfembed.model.embedder import load_embedder
+from selfembed.ground.files import write_json
+from selfembed.model.embedder import EmbedderConfig
 
 RECORD = "selfembed.json"
-"""The record of the run that made the embedder."""
+
+# What is read of the parts whose other keys belong to the recipe and the corpus.
+_READ = {
+    "recipe": ("name", "stages", "embedder", "lora", "embed_length", "statistics_texts"),
+    "corpus_report": ("texts", "words", "skipped"),
+}
+_READ_OF_LORA = ("r", "alpha", "dropout")
+_READ_OF_STAGE = ("objective", "steps", "batch_size", "max_length", "learning_rate")
 
 
-def open_embedder(
-    embedder: str | Path, *, device: str | None = None, trust_remote_code: bool = False
-) -> SentenceTransformer:
-    """Loads a folder or hub id, and says in one line why that is not possible.
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """How one stage of a run went.
 
     Args:
-        embedder: a folder that selfembed or sentence-transformers has saved, or a hub id.
-        device: as SentenceTransformer takes it; None lets it choose.
-        trust_remote_code: let the embedder's own Python code run.
-
-    Raises:
-        InputError: there is no embedder, or it cannot be loaded.
+        name: of the stage.
+        texts: texts, or labelled examples, it was trained on.
+        preparation_seconds: until the first step, targets included.
+        training_seconds: from then on.
+        loss_curve: a step each, with its loss and what else the trainer logged of it.
+        notes: whatever else the stage's objective had to say.
     """
-    require_embedder(embedder)
-    try:
-        return load_embedder(embedder, device=device, trust_remote_code=trust_remote_code)
-    except Exception as error:  # the hub's, a damaged file's and a missing device's errors have no common class
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        what = "cannot be loaded" if Path(embedder).is_dir() else "no such folder, and the hub did not give it"
-        wanted = "a folder or hub id of sentence-transformers" + (f", and a device {device!r}" if device else "")
-        raise InputError(f"embedder {embedder}: {what} ({reason}); expected {wanted}") from error
+
+    name: str
+    texts: int
+    preparation_seconds: float
+    training_seconds: float
+    loss_curve: list[dict[str, Any]]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of every step."""
+        return [entry["loss"] for entry in self.loss_curve]
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of what the loss is the sum of; empty where it is one."""
+        return list(self.loss_curve[0].get("parts", ())) if self.loss_curve else []
+
+    def losses_of(self, part: str) -> list[float]:
+        """The part's share of the loss of every step."""
+        return [entry["parts"][part] for entry in self.loss_curve]
+
+    @classmethod
+    def from_dict(cls, value: Any, place: str = "stage") -> StageRecord:
+        """Reads what :meth:`to_dict` gave; keys of no name here are notes.
+
+        Raises:
+            InputError: a key is missing, or its value is of another kind.
+        """
+        _require(value, "dict", place)
+        own = {name: value[name] for name in _names(cls) if name in value and name != "notes"}
+        notes = {name: item for name, item in value.items() if name not in own}
+        _require_fields(cls, own, place)
+        for step in own["loss_curve"]:
+            if not isinstance(step, dict) or not isinstance(step.get("loss"), int | float):
+                raise _damaged(place, "a step of loss_curve has no loss")
+        return cls(**own, notes=notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; notes stand among the other keys."""
+        own = {name: getattr(self, name) for name in _names(type(self)) if name != "notes"}
+        return {"name": self.name, "texts": self.texts, **self.notes, **own}
 
 
-def require_embedder(embedder: str | Path) -> None:
-    """Refuses a folder that is no embedder, without loading anything.
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """All that is known of the run that made an embedder: ``selfembed.json`` in its folder.
 
-    Raises:
-        InputError: it has no ``modules.json``.
+    Args:
+        model: the backbone as it was named.
+        model_fingerprint: content hash of the backbone.
+        corpus: name of the corpus.
+        corpus_fingerprint: content hash of its texts.
+        corpus_report: how many texts and words there were, and what was left out.
+        recipe: every number of it; its objectives carry their kind.
+        seed: of the run.
+        dtype: of the frozen weights in training.
+        device: trained on.
+        tagger: of parts of speech, with its version; ``"none"`` where none was needed.
+        pairs: labelled examples, a set each; None where there were none.
+        dev: the set that decided when to stop.
+        stages: how each went, in order.
+        self_retrieval: what training was worth on texts of the corpus itself, where that was measured.
+        environment: versions and hardware.
+        peak_memory_gib: largest memory of the process.
+        peak_gpu_memory_gib: largest memory on a GPU, where it ran on one.
+        saved_dtype: of the weights in the folder.
+        cosine_to_model_in_memory: least cosine between vectors of the folder and of the model that was saved.
     """
-    folder = Path(embedder)
-    if folder.is_dir() and not (folder / "modules.json").is_file():
-        raise InputError(
-            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
-            "sentence-transformers has saved"
-        )
+
+    model: str
+    model_fingerprint: str
+    corpus: str
+    corpus_fingerprint: str
+    corpus_report: dict[str, Any]
+    recipe: dict[str, Any]
+    seed: int
+    dtype: str
+    device: str
+    tagger: str
+    pairs: list[dict[str, Any]] | None = None
+    dev: dict[str, Any] | None = None
+    stages: list[StageRecord]
+    self_retrieval: dict[str, Any] | None = None
+    environment: dict[str, Any]
+    peak_memory_gib: float
+    peak_gpu_memory_gib: float | None = None
+    saved_dtype: str | None = None
+    cosine_to_model_in_memory: float | None = None
+
+    @property
+    def config(self) -> EmbedderConfig:
+        """How the backbone is read as an embedder."""
+        return EmbedderConfig(**self.recipe["embedder"])
+
+    @property
+    def seconds(self) -> float:
+        """What all stages took, preparation included."""
+        return sum(stage.preparation_seconds + stage.training_seconds for stage in self.stages)
+
+    @classmethod
+    def from_dict(cls, value: Any, place: str = "record") -> RunRecord:
+        """Reads what :meth:`to_dict` gave.
+
+        Args:
+            value: anything that JSON may hold.
+            place: where it was found, for the error.
+
+        Raises:
+            InputError: a key is missing or unknown, or its value is of another kind.
+        """
+        _require(value, "dict", place)
+        unknown = sorted(value.keys() - set(_names(cls)))
+        if unknown:
+            raise _damaged(place, f"unknown {', '.join(map(repr, unknown))}")
+        _require_fields(cls, value, place)
+        for part, names in _READ.items():
+            _require_keys(value[part], names, f"{place}, {part}")
+        recipe = value["recipe"]
+        _require_keys(recipe["lora"], _READ_OF_LORA, f"{place}, recipe.lora")
+        _require(recipe["stages"], "dict", f"{place}, recipe.stages")
+        for name, stage in recipe["stages"].items():
+            _require_keys(stage, _READ_OF_STAGE, f"{place}, recipe.stages.{name}")
+            _require_keys(stage["objective"], ("kind",), f"{place}, recipe.stages.{name}.objective")
+        try:
+            EmbedderConfig(**recipe["embedder"])
+        except (InputError, TypeError) as error:
+            raise _damaged(f"{place}, recipe.embedder", str(error)) from error
+        stages = [StageRecord.from_dict(stage, f"{place}, stages") for stage in value["stages"]]
+        return cls(**{**value, "stages": stages})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without what is None."""
+        values = {name: getattr(self, name) for name in _names(type(self))}
+        values["stages"] = [stage.to_dict() for stage in self.stages]
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_file(cls, file: Path) -> RunRecord:
+        """Reads a record.
+
+        Raises:
+            InputError: the file cannot be read, or is no record of a run.
+        """
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _damaged(str(file), str(error).splitlines()[0]) from error
+        return cls.from_dict(value, str(file))
+
+    def to_file(self, file: Path) -> None:
+        """Writes the record; the file appears under its name only when complete."""
+        write_json(file, self.to_dict())
+
+    @classmethod
+    def of_folder(cls, folder: str | Path) -> RunRecord | None:
+        """The record of an embedder's folder; None where selfembed did not make it, or it is no folder.
+
+        Raises:
+            InputError: as :meth:`from_file`.
+        """
+        file = Path(folder) / RECORD
+        return cls.from_file(file) if file.is_file() else None
+
+
+# The outermost type of an annotation is what is checked.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "dict": (dict,),
+    "list": (list,),
+}
+_WORDS = {"str": "a string", "int": "a whole number", "float": "a number", "dict": "an object", "list": "a list"}
+
+
+def _names(kind: type[StageRecord | RunRecord]) -> list[str]:
+    return [one.name for one in fields(kind)]
+
+
+def _require_fields(kind: type[StageRecord | RunRecord], value: dict[str, Any], place: str) -> None:
+    """Checks that every field is there and of its kind."""
+    annotations = {one.name: str(one.type) for one in fields(kind) if one.name != "notes"}
+    _require_keys(value, [name for name, words in annotations.items() if "None" not in words], place)
+    for name, words in annotations.items():
+        if value.get(name) is not None:
+            _require(value[name], words.partition("[")[0].partition(" ")[0], f"{place}, {name}")
+
+
+def _require_keys(value: Any, names: Iterable[str], place: str) -> None:
+    _require(value, "dict", place)
+    missing = [name for name in names if value.get(name) is None]
+    if missing:
+        raise _damaged(place, f"no {', '.join(map(repr, missing))}")
+
+
+def _require(value: Any, kind: str, place: str) -> None:
+    if not isinstance(value, _KINDS[kind]) or isinstance(value, bool):
+        raise _damaged(place, f"{json.dumps(value)[:40]} instead of {_WORDS[kind]}")
+
+
+def _damaged(place: str, reason: str) -> InputError:
+    return InputError(
+        f"{place}: {reason}; expected what this version of selfembed train has written; restore the file, or remove "
+        "it, and the folder counts as one that others have made"
+    )

@@ -9,13 +9,14 @@ Shapes: B batch, T tokens, L tokens of a continuation, K memory tokens, D hidden
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
+from selfembed.ground.options import check_value
 from selfembed.model.modes import decoder_of
 from selfembed.model.pooling import select_memory
 
@@ -46,6 +47,8 @@ class MemoryEmbedding(nn.Module):
     Raises:
         InputError: the original does more than look up and scale.
     """
+
+    scale: Tensor  # a buffer
 
     def __init__(self, vocabulary: nn.Embedding, rows_KD: Tensor, first_id: int) -> None:
         super().__init__()
@@ -95,12 +98,6 @@ class MemoryEmbedding(nn.Module):
         return f"{len(self.weight)}, {self.embedding_dim}, memory_tokens={len(self.memory)}, first_id={self.first_id}"
 
 
-def require_memory_init(init: str) -> None:
-    """Refuses an unknown rule, with an InputError."""
-    if init not in get_args(MemoryInit):
-        raise InputError(f"memory_init {init!r}: expected one of {', '.join(get_args(MemoryInit))}")
-
-
 def initial_memory(
     weight_VD: Tensor,
     memory_tokens: int,
@@ -127,8 +124,9 @@ def initial_memory(
     Raises:
         InputError: an unknown rule, ``"eos"`` without such a token, or more memory tokens than the prompt has.
     """
-    require_memory_init(init)
+    check_value("memory_init", init, MemoryInit)
     if init == "prompt":
+        assert tokenizer is not None
         ids = tokenizer(MEMORY_PROMPT, add_special_tokens=False)["input_ids"]
         if len(ids) < memory_tokens:
             raise InputError(
@@ -143,6 +141,7 @@ def initial_memory(
         return mean_D + noise_KD
     if init == "mean":
         return mean_D + NOISE * noise_KD
+    assert tokenizer is not None
     if tokenizer.eos_token_id is None:
         raise InputError("memory_init 'eos': the tokenizer has no end-of-sequence token; use 'mean' or 'normal'")
     return weight_VD[tokenizer.eos_token_id].detach().float().cpu() + NOISE * noise_KD

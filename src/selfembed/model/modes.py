@@ -31,7 +31,7 @@ class Mode:
         modules = list(root.modules())
         self.training = [(module, module.training) for module in modules]
         flags = [(module, getattr(module, "is_causal", None)) for module in modules]
-        self.is_causal = [(module, flag) for module, flag in flags if isinstance(flag, bool)]
+        self.is_causal: list[tuple[Any, bool]] = [(module, flag) for module, flag in flags if isinstance(flag, bool)]
         layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
         self.disabled = [(layer, layer.disable_adapters) for layer in layers]
         # peft freezes the weights of an adapter it disables, and thaws all it enables
@@ -121,7 +121,8 @@ def decoder_states(model: nn.Module, **inputs: Tensor) -> Tensor:
             right: some families count positions from the first column.
     """
     with decoder_mode(model):
-        return decoder_of(model)(**inputs, use_cache=False).last_hidden_state
+        states_BTD: Tensor = decoder_of(model)(**inputs, use_cache=False).last_hidden_state
+        return states_BTD
 
 
 def checkpointing_kwargs(model: nn.Module) -> dict[str, Any]:
@@ -151,9 +152,11 @@ class _ModeOfForward:
     def note(self, block: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.block = block
 
-    def __call__(self) -> tuple[nullcontext, nullcontext | _Entered]:
+    def __call__(self) -> tuple[nullcontext[None], nullcontext[None] | _Entered]:
         recomputed = torch.is_grad_enabled()  # a teacher's blocks are not
-        return nullcontext(), _Entered(self.block) if recomputed else nullcontext()
+        if self.block is None or not recomputed:
+            return nullcontext(), nullcontext()
+        return nullcontext(), _Entered(self.block)
 
 
 class _Entered:

@@ -51,7 +51,8 @@ def select_memory(features: dict[str, Tensor], first_id: int, memory_tokens: int
             f"found {counts_B.tolist()} memory tokens per row, expected {expected} (ids {first_id} to "
             f"{first_id + memory_tokens - 1}); encode texts with this folder's own tokenizer, which appends them"
         )
-    return hidden_BTD[memory_BT].unflatten(0, (-1, memory_tokens))
+    states_BKD: Tensor = hidden_BTD[memory_BT].unflatten(0, (-1, memory_tokens))
+    return states_BKD
 
 
 class MemoryPooling(Module):

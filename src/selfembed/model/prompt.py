@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.models import BPE
@@ -93,7 +94,8 @@ def _add_memory_tokens(backend: Tokenizer, memory_tokens: int) -> tuple[int, ...
             "give the language model it was made from"
         )
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    return tuple(backend.token_to_id(name) for name in names)
+    ids: tuple[int, ...] = tuple(backend.token_to_id(name) for name in names)
+    return ids
 
 
 def _ids_after_text(backend: Tokenizer, after: str) -> tuple[int, ...]:
@@ -182,7 +184,7 @@ def bake_prompt(
     """
     ids = prompt_ids(tokenizer, template, memory_tokens)
     if max_length < len(ids) + 1:
-        raise InputError(f"max length {max_length}: the prompt alone takes {len(ids)} tokens; expected more than that")
+        raise InputError(f"max_length {max_length}: the prompt alone takes {len(ids)} tokens; give a larger one")
     backend = text_backend(tokenizer)
     if memory_tokens:
         _add_memory_tokens(backend, memory_tokens)
@@ -209,7 +211,7 @@ def bake_prompt(
     )
 
 
-def _special(backend: Tokenizer, name: str, ids: tuple[int, ...]) -> dict:
+def _special(backend: Tokenizer, name: str, ids: tuple[int, ...]) -> dict[str, Any]:
     return {"id": name, "ids": list(ids), "tokens": [backend.id_to_token(i) for i in ids]}
 
 
@@ -220,14 +222,16 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
     eos for padding. Where the tokenizer has no such token, its eos (or its token 0) must do.
     """
     taken = {tokenizer.bos_token, tokenizer.eos_token}
-    if tokenizer.pad_token is not None and tokenizer.pad_token not in taken:
-        return tokenizer.pad_token
+    pad: str | None = tokenizer.pad_token
+    if pad is not None and pad not in taken:
+        return pad
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     free = [token for token in added if token not in taken and token != tokenizer.unk_token]
     named = [token for token in free if "pad" in token.lower()]
     unknown = [tokenizer.unk_token] if tokenizer.unk_token and tokenizer.unk_token not in taken else []
-    fallback = [tokenizer.pad_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)]
-    return (named + unknown + free + fallback)[0]
+    fallback = [pad or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)]
+    names: list[str] = named + unknown + free + fallback
+    return names[0]
 
 
 def check_text(tokenizer: PreTrainedTokenizerBase, baked: PreTrainedTokenizerBase) -> None:

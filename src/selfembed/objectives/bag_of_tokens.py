@@ -27,5 +27,9 @@ class BagOfTokens(TokenTarget):
     def compute(self, material: Material) -> TokenTargets:
         backbone = material.backbone
         return build_bag_of_tokens(
-            material.texts, backbone.tokenizer, backbone.vocab_size, leading_space=self.leading_space
+            material.texts,
+            backbone.tokenizer,
+            backbone.vocab_size,
+            leading_space=self.leading_space,
+            progress=material.progress,
         )

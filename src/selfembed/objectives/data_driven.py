@@ -7,7 +7,7 @@ from typing import Any
 
 from selfembed.objectives.objective import Material, Measured
 from selfembed.objectives.token_target import TokenTarget
-from selfembed.targets.cache import counting, stored_statistics
+from selfembed.targets.cache import stored_statistics
 from selfembed.targets.data_driven import DataDrivenOptions, build_targets
 from selfembed.targets.token_targets import TokenTargets
 
@@ -35,5 +35,5 @@ class DataDriven(DataDrivenOptions, TokenTarget):
         backbone, texts, progress = material.backbone, material.texts, material.progress
         most = material.statistics_texts
         statistics = stored_statistics(backbone, material.corpus, self, most=most, progress=progress)
-        told = counting(progress, "data-driven targets", len(texts))
-        return build_targets(texts, backbone.tokenizer, material.tagger, statistics, self, backbone.vocab_size, told)
+        tokenizer, tagger, vocab_size = backbone.tokenizer, material.tagger, backbone.vocab_size
+        return build_targets(texts, tokenizer, tagger, statistics, self, vocab_size, progress)

@@ -87,9 +87,9 @@ def load_encoder(
 
     def embedder() -> Any:
         if not models:
-            from selfembed.model.folder import open_embedder
+            from selfembed.model.embedder import load_embedder
 
-            models.append(open_embedder(folder, device=device))
+            models.append(load_embedder(folder, device=device))
         return models[0]
 
     def encoded(role: Literal["query", "document"]) -> Encode:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from selfembed.errors import InputError
+from selfembed.ground.extras import require_extra
 
 # Languages that have both stop words (bm25s) and a stemmer (Snowball); "none" uses neither.
 LANGUAGES = (
@@ -26,17 +27,6 @@ LANGUAGES = (
 # Two letters or more make a word; scripts that put no space between words are taken sign by sign.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]{{2,}}")
-
-
-def require_bm25s() -> None:
-    """Refuses to go on without the extra.
-
-    Raises:
-        InputError: a package of the extra ``search`` is not installed.
-    """
-    for package in ("bm25s", "snowballstemmer"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f'{package}: not installed; expected for search; run pip install "selfembed[search]"')
 
 
 class Words:
@@ -53,7 +43,7 @@ class Words:
         """
         if language not in LANGUAGES:
             raise InputError(f"language {language!r}: expected one of {', '.join(LANGUAGES)}")
-        require_bm25s()
+        require_extra("search")
         self._stems: dict[str, str] = {}  # "" for a stop word
         self._stemmer: Any = None
         if language != "none":

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from selfembed.targets.data_driven import BareTokenizer, Progress, batches
+from selfembed.ground.progress import Progress, silent
+from selfembed.targets.bare_tokens import BareTokenizer, batches, number_of
 from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def build_bag_of_tokens(
     vocab_size: int,
     *,
     leading_space: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TokenTargets:
     """Builds targets in which each token of the text, however frequent, weighs the same.
 
@@ -32,13 +33,14 @@ def build_bag_of_tokens(
         tokenizer: The backbone's, a fast one. Special tokens and the prompt do not count.
         vocab_size: V, the number of rows of the decoder layer.
         leading_space: Tokenise the first word like a word inside a sentence.
-        progress: Told after each batch how many texts it held.
+        progress: Told after each batch how many texts are done.
 
     Raises:
         InputError: If the tokenizer is slow or gives ids that the decoder layer lacks.
     """
     bare = BareTokenizer(tokenizer, vocab_size, leading_space=leading_space)
     supports, ids, weights = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+    done = 0
     for batch in batches(texts):
         ids_T, row_T = bare.ids(batch)
         plain_T = ~np.isin(ids_T, bare.special)
@@ -47,8 +49,8 @@ def build_bag_of_tokens(
         supports.append(support_B)
         ids.append(ids_U.astype(np.int32))
         weights.append((1.0 / support_B[row_U]).astype(np.float32))
-        if progress:
-            progress(len(batch))
+        done += len(batch)
+        progress("bag-of-tokens targets", done, number_of(texts))
     return TokenTargets(
         offsets_N1=np.cumsum(np.concatenate(supports), dtype=np.int64),
         ids_S=np.concatenate(ids),

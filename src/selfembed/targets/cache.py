@@ -10,7 +10,7 @@ import numpy as np
 
 from selfembed.data.corpus import Corpus
 from selfembed.data.sampling import choose_texts
-from selfembed.ground.files import cache_dir, writing
+from selfembed.ground.files import cache_dir
 from selfembed.ground.hashing import content_hash
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone
@@ -35,9 +35,7 @@ def stored(kind: str, key: list[Any], form: type[Stored], compute: Callable[[], 
     if file.exists():
         return form.load(file)
     value = compute()
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        value.save(file)
+    value.save(file)
     return value
 
 
@@ -55,22 +53,10 @@ def stored_statistics(
             backbone.tokenizer,
             options,
             backbone.vocab_size,
-            progress=counting(progress, "token statistics", len(texts)),
+            progress=lambda task, done, _: progress(task, done, len(texts)),
         )
 
     return stored("statistics", key, TokenStatistics, count)
-
-
-def counting(progress: Progress, task: str, total: int) -> Callable[[int], None]:
-    """Turns reports of increments into reports of sums."""
-    done = 0
-
-    def add(increment: int) -> None:
-        nonlocal done
-        done += increment
-        progress(task, done, total)
-
-    return add
 
 
 def summary(targets: TokenTargets) -> dict[str, Any]:

@@ -15,9 +15,8 @@ pairs among them, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,18 +25,16 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from selfembed.errors import InputError
-from selfembed.model.prompt import text_backend
-from selfembed.targets.tagger import UNIVERSAL_TAGS, Span, Tagger
+from selfembed.ground.files import arriving_file
+from selfembed.ground.progress import Progress, silent
+from selfembed.targets.bare_tokens import BareTokenizer, batches, number_of
+from selfembed.targets.tagger import UNIVERSAL_TAGS, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TargetForm = Literal["proportional", "softmax_support", "softmax_temperature", "literal"]
-Progress = Callable[[int], None]
-"""Called after each batch with the number of texts it held."""
-
-_BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,75 +87,6 @@ class DataDrivenOptions:
             )
 
 
-class BareTokenizer:
-    """A tokenizer's ids of texts alone: no prompt, no special tokens (spelled out neither), no truncation, no padding.
-
-    Args:
-        tokenizer: Any fast transformers tokenizer; it is left as it is.
-        vocab_size: V, the number of rows of the decoder layer.
-        leading_space: Tokenise the first word like a later one. Tokenizers that do so by themselves get no space.
-
-    Raises:
-        InputError: If the tokenizer is a slow one: those do not say which characters a token comes from.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, *, leading_space: bool = True) -> None:
-        if not getattr(tokenizer, "is_fast", False):
-            raise InputError(
-                f"{type(tokenizer).__name__} is a slow tokenizer without character offsets: load a fast one "
-                "(a folder with tokenizer.json, or AutoTokenizer.from_pretrained(..., use_fast=True))"
-            )
-        self.vocab_size = vocab_size
-        self.special = np.array([i for i in tokenizer.all_special_ids if i < vocab_size], np.int64)
-        self._backend = text_backend(tokenizer)
-        probe = self._backend.encode("a a", add_special_tokens=False).ids
-        alike = probe[: len(probe) // 2] == probe[len(probe) // 2 :]
-        self.prefix = " " if leading_space and not alike else ""
-
-    def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """``ids_T`` and ``row_T`` (int64): all tokens of the texts and the text each belongs to."""
-        return self._flat(self._backend.encode_batch_fast(self._prefixed(texts), add_special_tokens=False))
-
-    def ids_and_kept(self, texts: Sequence[str], words: Sequence[list[Span]]) -> tuple[np.ndarray, ...]:
-        """As ``ids``, with ``kept_T`` (bool): whether the token shares a character with one of the text's words."""
-        prefixed = self._prefixed(texts)
-        encodings = self._backend.encode_batch(prefixed, add_special_tokens=False)
-        ids_T, row_T = self._flat(encodings)
-        # All texts on one line of characters; words do not cover white space, so a token's own does not matter.
-        base_B = np.fromiter(accumulate(map(len, prefixed), initial=0), np.int64)
-        owner_W = np.repeat(np.arange(len(texts)), [len(spans) for spans in words])
-        word_W2 = np.array([span[:2] for span in chain.from_iterable(words)], np.int64).reshape(-1, 2)
-        word_W2 += (base_B[owner_W] + len(self.prefix))[:, None]
-        edges_C = np.bincount(word_W2[:, 0], minlength=base_B[-1] + 1) - np.bincount(
-            word_W2[:, 1], minlength=base_B[-1] + 1
-        )
-        covered_C1 = np.concatenate([[0], np.cumsum(np.cumsum(edges_C) > 0)])
-        offsets = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
-        token_T2 = np.fromiter(offsets, np.int64, 2 * len(ids_T)).reshape(-1, 2) + base_B[row_T][:, None]
-        return ids_T, row_T, covered_C1[token_T2[:, 1]] > covered_C1[token_T2[:, 0]]
-
-    def _prefixed(self, texts: Sequence[str]) -> list[str]:
-        return [self.prefix + text for text in texts]
-
-    def _flat(self, encodings: Sequence) -> tuple[np.ndarray, np.ndarray]:
-        rows = [encoding.ids for encoding in encodings]
-        lengths_B = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids_T = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths_B.sum()))
-        if len(ids_T) and ids_T.max() >= self.vocab_size:
-            raise InputError(
-                f"the tokenizer gives id {ids_T.max()}, but the decoder layer has {self.vocab_size} rows: "
-                "use the backbone's own tokenizer"
-            )
-        return ids_T, np.repeat(np.arange(len(rows)), lengths_B)
-
-
-def batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
-    """Cuts a stream of texts into lists."""
-    stream = iter(texts)
-    while batch := list(islice(stream, size)):
-        yield batch
-
-
 @dataclass(frozen=True, kw_only=True)
 class TokenStatistics:
     """How often, and in how many texts, a corpus has each token: all of its size is a few numbers per token.
@@ -183,9 +111,9 @@ class TokenStatistics:
         tokenizer: PreTrainedTokenizerBase,
         options: DataDrivenOptions,
         vocab_size: int,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> TokenStatistics:
-        """Streams over the texts once.
+        """Streams over the texts once, and tells ``progress`` after each batch how many it has counted.
 
         Raises:
             InputError: If there is no text, or the tokenizer is slow or not the decoder's.
@@ -198,8 +126,7 @@ class TokenStatistics:
             documents += len(batch)
             count_V += np.bincount(ids_T, minlength=vocab_size)
             df_V += np.bincount(np.unique(row_T * vocab_size + group_V[ids_T]) % vocab_size, minlength=vocab_size)
-            if progress:
-                progress(len(batch))
+            progress("token statistics", documents, number_of(texts))
         if not documents:
             raise InputError("the corpus holds no text: token statistics need at least one")
         return cls(
@@ -228,14 +155,13 @@ class TokenStatistics:
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file; it appears under its name only when complete."""
-        partial = path.with_suffix(".partial")
         about = {
             "documents": str(self.documents),
             "variants": self.variants,
             "leading_space": str(int(self.leading_space)),
         }
-        save_file({"df": self.df_V, "count": self.count_V}, partial, metadata=about)
-        partial.replace(path)
+        with arriving_file(path) as staging:
+            save_file({"df": self.df_V, "count": self.count_V}, staging, metadata=about)
 
     @classmethod
     def load(cls, path: Path) -> TokenStatistics:
@@ -257,7 +183,7 @@ def build_targets(
     statistics: TokenStatistics,
     options: DataDrivenOptions,
     vocab_size: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TokenTargets:
     """Builds the targets of Eq. 13-17.
 
@@ -272,7 +198,7 @@ def build_targets(
         statistics: Collected with the same ``variants`` and ``leading_space``.
         options: What counts and how much.
         vocab_size: V, the number of rows of the decoder layer.
-        progress: Told after each batch how many texts it held.
+        progress: Told after each batch how many texts are done.
 
     Raises:
         InputError: If the tagger is missing, the statistics were collected otherwise, or the tokenizer is slow or not
@@ -292,7 +218,7 @@ def build_targets(
     idf_V = statistics.idf_V
     idf_V[bare.special] = 0.0  # unknown tokens
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
-    supports, ids, weights, rests = [np.zeros(1, np.int64)], [], [], []
+    supports, ids, weights, rests, done = [np.zeros(1, np.int64)], [], [], [], 0
     for batch in batches(texts):
         if options.pos is None:
             ids_T, row_T = bare.ids(batch)
@@ -312,8 +238,8 @@ def build_targets(
         ids.append(ids_U[weighs].astype(np.int32))
         weights.append(weight_U[weighs])
         rests.append(rest_B)
-        if progress:
-            progress(len(batch))
+        done += len(batch)
+        progress("data-driven targets", done, number_of(texts))
     return TokenTargets(
         offsets_N1=np.cumsum(np.concatenate(supports), dtype=np.int64),
         ids_S=np.concatenate([np.zeros(0, np.int32), *ids]),

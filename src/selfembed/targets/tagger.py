@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from selfembed.data.words import MARKS
 from selfembed.errors import InputError
+from selfembed.ground.extras import require_extra
 from selfembed.targets.language import language_name, other_language
 
 Span = tuple[int, int, str]
@@ -81,6 +82,7 @@ class SpacyTagger:
     """A spaCy pipeline, reduced to the components that ``token.pos_`` needs."""
 
     def __init__(self, pipeline: str | Path) -> None:
+        require_extra("spacy")
         try:
             import spacy
 
@@ -181,12 +183,9 @@ class HantaTagger:
     """
 
     def __init__(self) -> None:
-        try:
-            from HanTa.HanoverTagger import HanoverTagger
-        except ImportError as error:
-            raise InputError(
-                "tagger 'hanta' needs the package HanTa: pip install HanTa, or name a spaCy pipeline"
-            ) from error
+        require_extra("tagger")
+        from HanTa.HanoverTagger import HanoverTagger
+
         self.language = "en"
         self.name = f"hanta:en-{version('HanTa')}+words-{_WORD_RULES}"
         self._model = HanoverTagger("morphmodel_en.pgz")

@@ -14,6 +14,8 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from selfembed.ground.files import arriving_file
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTargets:
@@ -101,12 +103,11 @@ class TokenTargets:
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file; it appears under its name only when complete."""
-        partial = path.with_suffix(".partial")
         arrays = {"offsets": self.offsets_N1, "ids": self.ids_S, "weights": self.weights_S}
         if self.rest_N is not None:
             arrays["rest"] = self.rest_N
-        save_file(arrays, partial, metadata={"vocab_size": str(self.vocab_size)})
-        partial.replace(path)
+        with arriving_file(path) as staging:
+            save_file(arrays, staging, metadata={"vocab_size": str(self.vocab_size)})
 
     @classmethod
     def load(cls, path: Path) -> TokenTargets:

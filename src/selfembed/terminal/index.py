@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+
+from selfembed.ground.extras import require_extra
+from selfembed.ground.progress import Bars
+from selfembed.terminal.plan_options import positive_or_none
 
 
-def add_verb(verbs: Any) -> None:
-    """Adds the verb to the command line."""
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
     verb = verbs.add_parser(
         "index",
         help="make texts searchable",
@@ -36,7 +39,7 @@ def add_verb(verbs: Any) -> None:
     group.add_argument(
         "--passage-words",
         default=100,
-        type=lambda value: None if value.lower() == "none" else int(value),
+        type=positive_or_none,
         metavar="N",
         help="cut longer texts (default 100; or none)",
     )
@@ -66,7 +69,7 @@ def add_verb(verbs: Any) -> None:
     group.add_argument("--model", help="the backbone of the embedder, for --sparse, if it has moved")
     group.add_argument("--batch-size", type=int, default=32, metavar="N", help="texts per forward pass (default 32)")
     group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
-    verb.set_defaults(run=run, less_memory="a smaller --batch-size")
+    verb.set_defaults(run=run, verb=verb, less_memory="a smaller --batch-size")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,11 +77,9 @@ def run(options: argparse.Namespace) -> int:
     from selfembed.search.encoder import load_encoder
     from selfembed.search.folder import IndexSettings
     from selfembed.search.index import Index
-    from selfembed.search.lexical import require_bm25s
     from selfembed.search.passages import Reading
-    from selfembed.terminal.main import Bars
 
-    require_bm25s()
+    require_extra("search")
     settings = IndexSettings(
         reading=Reading(
             passage_words=options.passage_words,
@@ -93,11 +94,8 @@ def run(options: argparse.Namespace) -> int:
         approximate=options.approximate,
     )
     encoder = load_encoder(options.embedder, batch_size=options.batch_size, device=options.device, model=options.model)
-    progress = Bars()
-    try:
+    with Bars() as progress:
         report = Index.build(encoder, options.corpus, options.out, settings=settings, progress=progress).report
-    finally:
-        progress.close()
     assert report is not None
     for reason, count in report.skipped.items():
         print(f"left out: {count:,} x {reason}", file=sys.stderr)

@@ -8,10 +8,11 @@ import sys
 from typing import Any
 
 from selfembed.errors import InputError
+from selfembed.ground.extras import require_extra
 
 
-def add_verb(verbs: Any) -> None:
-    """Adds the verb to the command line."""
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
     verb = verbs.add_parser(
         "search",
         help="search an index",
@@ -41,7 +42,7 @@ def add_verb(verbs: Any) -> None:
     verb.add_argument("--embedder", metavar="DIR", help="the embedder that made the index, if it has moved")
     verb.add_argument("--model", help="the backbone of the embedder, for --why and --sparse, if it has moved")
     verb.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
-    verb.set_defaults(run=run, less_memory="--device cpu")
+    verb.set_defaults(run=run, verb=verb, less_memory="--device cpu")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,9 +50,8 @@ def run(options: argparse.Namespace) -> int:
     from selfembed.search.encoder import load_encoder
     from selfembed.search.folder import Manifest
     from selfembed.search.index import Index
-    from selfembed.search.lexical import require_bm25s
 
-    require_bm25s()
+    require_extra("search")
     if options.serve and (options.query is not None or options.json or options.why):
         raise InputError("--serve: takes its questions in the page; leave out QUESTION, --json and --why")
     if not options.serve and (options.query is None or not options.query.strip()):

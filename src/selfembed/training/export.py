@@ -6,8 +6,8 @@ All of it is stock but the pooling over several memory tokens, which the folder 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone
 from selfembed.model.checkpoint import HEAD
 from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
-from selfembed.model.folder import RECORD
+from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.memory_tokens import memory_embedding, write_memory
 from selfembed.model.pooling import FILE, TYPE, MemoryPooling
 from selfembed.recipes import Recipe
@@ -52,7 +52,7 @@ def export_embedder(
     trained: SentenceTransformer,
     backbone: Backbone,
     recipe: Recipe,
-    record: dict[str, Any],
+    record: RunRecord,
     out: Path,
     *,
     weights: Backbone | None = None,
@@ -114,13 +114,16 @@ def export_embedder(
         verdict = probe_attention(reloaded.transformers_model).verdict
         if verdict != config.attention:
             raise InputError(
-                f"model {record['model']}: the saved folder comes back {verdict}, expected {config.attention}: "
+                f"model {record.model}: the saved folder comes back {verdict}, expected {config.attention}: "
                 f"{backbone.config.model_type} heeds its config only in part; nothing was saved; "
-                "train with --attention causal, or choose another backbone"
+                "train with `attention='causal'`, or choose another backbone"
             )
-        record["saved_dtype"] = str(dtype).removeprefix("torch.")
-        record["cosine_to_model_in_memory"] = compare(expected, without_map(reloaded), trained)
-        write_json(staging / RECORD, record)
+        record = replace(
+            record,
+            saved_dtype=str(dtype).removeprefix("torch."),
+            cosine_to_model_in_memory=compare(expected, without_map(reloaded), trained),
+        )
+        record.to_file(staging / RECORD)
         (staging / "README.md").write_text(model_card(recipe, record))
     return reloaded.to(trained.device)
 
@@ -180,7 +183,7 @@ def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: Senten
     return round(cosine, 6)
 
 
-def model_card(recipe: Recipe, record: dict[str, Any]) -> str:
+def model_card(recipe: Recipe, record: RunRecord) -> str:
     """README.md of the folder."""
     config = recipe.embedder
     stages = "\n".join(
@@ -200,7 +203,7 @@ tags:
 - selfembed
 ---
 
-# Text embedder from {record["model"]}
+# Text embedder from {record.model}
 
 Made with selfembed's recipe **{recipe.name}** from {_material(recipe, record)}.
 It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
@@ -219,7 +222,7 @@ similarities = model.similarity(vectors, vectors)
 | attention | {config.attention} |
 | prompt (in the tokenizer; add none yourself) | `{config.template}` |
 | adapter, merged | LoRA r {recipe.lora.r}, alpha {recipe.lora.alpha}, dropout {recipe.lora.dropout} |
-| seed | {record["seed"]} |
+| seed | {record.seed} |
 
 | stage | objective | steps | batch | length | learning rate |
 |---|---|---|---|---|---|
@@ -236,18 +239,18 @@ generates text. The backbone's licence applies.
 """
 
 
-def _material(recipe: Recipe, record: dict[str, Any]) -> str:
+def _material(recipe: Recipe, record: RunRecord) -> str:
     """What the recipe's stages read, in words."""
-    read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.get("pairs", [])]
+    read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.pairs or []]
     if any(stage.texts for stage in recipe.stages.values()):
-        texts = f"{record['corpus_report']['texts']:,} texts of `{record['corpus']}`"
+        texts = f"{record.corpus_report['texts']:,} texts of `{record.corpus}`"
         read.insert(0, texts if read else f"unlabelled text alone: {texts}")
     return ", ".join(read)
 
 
-def _instructions(record: dict[str, Any]) -> str:
+def _instructions(record: RunRecord) -> str:
     """What whoever embeds a query has to know; nothing where no set of pairs had an instruction."""
-    lines = [f"- `{one['instruction']}: QUERY`" for one in record.get("pairs", []) if one["instruction"]]
+    lines = [f"- `{one['instruction']}: QUERY`" for one in record.pairs or [] if one["instruction"]]
     if not lines:
         return ""
     return "\nQueries were trained with an instruction; embed yours so too, and other texts bare:\n\n" + (

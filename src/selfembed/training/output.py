@@ -27,7 +27,7 @@ def require_new(out: Path) -> None:
     """
     if out.name in ("", "..") or "\0" in out.name:
         raise InputError(f"output {out}: expected the name of a new folder; give it one")
-    longest = _NAME_BYTES - len(f"..partial.{os.getpid()}.tmp")
+    longest = _NAME_BYTES - len(".partial")
     if (size := len(os.fsencode(out.name))) > longest:
         raise InputError(f"output {out}: its name has {size} bytes; expected at most {longest}; choose a shorter one")
     try:

@@ -15,6 +15,7 @@ from selfembed.ground.files import writing
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.attention import require_attention
 from selfembed.model.backbone import EMBEDDED
+from selfembed.model.folder import RunRecord, StageRecord
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
 from selfembed.training.judgement import judge, make_raw, shipped_weights
@@ -117,12 +118,15 @@ def run_plan(
         if judgement is not None and not judgement.trained:
             make_raw(trained.embedder)
         progress("saving", 0, 1)
-        record = {**plan.to_dict(), "stages": stages, "environment": environment()}
-        record["peak_memory_gib"] = round(peak_memory_gib(), 2)
-        if plan.device.startswith("cuda"):
-            record["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-        if judgement is not None:
-            record["self_retrieval"] = judgement.record
+        on_gpu = plan.device.startswith("cuda")
+        record = RunRecord(
+            **plan.to_dict(),
+            stages=[StageRecord.from_dict(stage) for stage in stages],
+            environment=environment(),
+            peak_memory_gib=round(peak_memory_gib(), 2),
+            peak_gpu_memory_gib=round(torch.cuda.max_memory_allocated() / 2**30, 2) if on_gpu else None,
+            self_retrieval=None if judgement is None else judgement.record,
+        )
         finished = export_embedder(
             trained.embedder,
             plan.backbone,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from xml.etree import ElementTree
 
 import matplotlib
@@ -215,7 +215,9 @@ def heat_map(matrix: Sequence[Sequence[float]], *, name: str, framed: float) -> 
     return _svg(draw, name, described, height=height, legend=False)
 
 
-def _svg(draw, name: str, description: str, *, height: float = 2.5, legend: bool = True) -> str:
+def _svg(
+    draw: Callable[[Axes], None], name: str, description: str, *, height: float = 2.5, legend: bool = True
+) -> str:
     """Draws on one pair of axes and makes it an element of a page."""
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -258,5 +260,5 @@ def _for_page(svg: bytes, name: str, description: str) -> str:
             element.set(key, value)
     box = root.get("viewBox")
     root.attrib.clear()
-    root.attrib.update({"viewBox": box, "role": "img", "aria-label": description})
+    root.attrib.update({"viewBox": box or "", "role": "img", "aria-label": description})
     return ElementTree.tostring(root, encoding="unicode")

@@ -1,0 +1,5 @@
+"""One page on one finished embedder: how it was trained, and what that changed. A file a section."""
+
+from selfembed.ground.extras import require_extra
+
+require_extra("explain")  # at the door: its pictures need matplotlib

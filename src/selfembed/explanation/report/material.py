@@ -1,0 +1,50 @@
+"""What the sections of the report draw on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfembed.data.corpus import Corpus
+from selfembed.explanation.aligned_tokens import Explained
+from selfembed.explanation.reading import Reading
+from selfembed.ground.progress import Progress
+from selfembed.model.backbone import Backbone
+from selfembed.model.folder import RunRecord
+from selfembed.targets.tagger import Tagger
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportMaterial:
+    """What the sections draw on.
+
+    Args:
+        corpus: where the texts are from.
+        reading: of the sample.
+        k: aligned tokens of a text.
+        tagger: of parts of speech, where it is loaded already.
+        progress: told of work that takes time.
+    """
+
+    corpus: Corpus
+    reading: Reading
+    k: int
+    tagger: Tagger | None
+    progress: Progress
+
+    @property
+    def texts(self) -> list[str]:
+        return self.reading.texts
+
+    @property
+    def explained(self) -> Explained:
+        return self.reading.explained
+
+    @property
+    def backbone(self) -> Backbone:
+        """What the embedder was made from."""
+        return self.explained.backbone
+
+    @property
+    def record(self) -> RunRecord | None:
+        """Of the run; None where selfembed did not make the folder."""
+        return self.explained.record

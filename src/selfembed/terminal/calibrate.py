@@ -1,0 +1,54 @@
+"""``selfembed calibrate``: an affine map behind the pooling, chosen on unlabelled text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from selfembed.ground.progress import Bars
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the verb."""
+    verb = verbs.add_parser(
+        "calibrate",
+        help="mend an embedder's vectors on your own text, without training",
+        description="Choose an affine map (centring, a band of the spectrum, whitening) by which titles "
+        "and sentences of your text find the rest of it best, and leave the embedder with it as a stock folder.",
+    )
+    verb.add_argument("model", metavar="MODEL", help="an embedder's folder, or a language model as train takes it")
+    verb.add_argument("--corpus", nargs="+", required=True, metavar="C", help="your text, as train takes it")
+    verb.add_argument("--out", required=True, metavar="DIR", help="folder of the calibrated embedder")
+    verb.add_argument("--pairs", type=int, default=500, metavar="N", help="pairs it is chosen by (default 500)")
+    verb.add_argument("--seed", type=int, default=0, help="seed (default 0)")
+    verb.add_argument("--device", help="cpu, cuda (default: a GPU where there is one)")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run, verb=verb, less_memory="a shorter corpus")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Calibrates and prints how each map did."""
+    from selfembed.calibration.calibrate import calibrate
+
+    with Bars() as progress:
+        choice = calibrate(
+            options.model,
+            options.corpus,
+            out=options.out,
+            pairs=options.pairs,
+            seed=options.seed,
+            device=options.device,
+            progress=progress,
+        )
+    if options.json:
+        print(json.dumps(choice.to_dict(), indent=2))
+        return 0
+    print(f"nDCG@10 of {choice.pairs} titles and sentences that seek the rest of their text:")
+    for name, score in choice.scores.items():
+        print(f"  {score:.3f}  {name}{'   <- chosen' if name == choice.map.name else ''}")
+    if choice.map.changes_nothing:
+        print("no map is better than none: the embedder is as it was")
+    else:
+        print("the map is a Dense module behind the pooling; servers that ignore such modules give vectors without it")
+    print(f"embedder: {options.out}")
+    return 0
