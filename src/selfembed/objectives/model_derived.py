@@ -43,12 +43,12 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
             return 0.0
         return min(self.common_texts, measured.texts) * measured.mean_tokens / measured.tokens_per_second
 
+    def targets(self, material: Material) -> TokenTargets:
+        """As of every token target; those that are only looked at are of these texts alone, and are not stored."""
+        return self.compute(material) if material.look else super().targets(material)
+
     def key(self, material: Material) -> list[Any]:
         return [material.corpus.fingerprint, raw_model_state(material.embedder, material.head)]
-
-    def targets(self, material: Material) -> TokenTargets:
-        """As the others; but those that are only looked at are not stored: their vectors may be all that is known."""
-        return self.compute(material) if material.look else super().targets(material)
 
     def compute(self, material: Material) -> TokenTargets:
         embedder, head, progress = material.embedder, material.head, material.progress
