@@ -411,7 +411,7 @@ def test_evaluate_refuses_unknown_tasks(tiny_embedder_dir, capsys):
 
 def test_calibrate_prints_every_map_and_leaves_a_folder(tmp_path, capsys):
     model = save_tiny("llama", tmp_path / "model")
-    texts = [f"{one} {other}" for one, other in zip(SENTENCES[:40], SENTENCES[40:80], strict=True)]
+    texts = [f"{one} {other}" for one, other in zip(SENTENCES[:30], SENTENCES[30:60], strict=True)]
     (tmp_path / "texts.txt").write_text("\n\n".join(texts))
     arguments = ["calibrate", str(model), "--corpus", str(tmp_path / "texts.txt"), "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
