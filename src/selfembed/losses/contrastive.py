@@ -16,7 +16,7 @@ from sentence_transformers.util import batch_to_device, cos_sim
 from torch import Tensor, nn
 
 from selfembed.errors import InputError
-from selfembed.model.modes import decoder_of
+from selfembed.losses.gist import gist_loss
 
 SIMCSE = """\
 @inproceedings{simcse,
@@ -110,18 +110,13 @@ def supervised_loss(
     """
     if false_negative_margin is None:
         return _info_nce(model, temperature, mini_batch_size)
-    loss = CachedGISTEmbedLoss(
+    return gist_loss(
         model,
-        guide=model,
+        similarity=cosine,
         temperature=temperature,
-        mini_batch_size=mini_batch_size,
-        margin_strategy="absolute",
         margin=false_negative_margin,
-        contrast_anchors=False,
-        contrast_positives=False,
+        mini_batch_size=mini_batch_size,
     )
-    loss.similarity_fct = _Cosine()  # its own computes in the embeddings' dtype
-    return loss
 
 
 def _info_nce(
@@ -135,35 +130,6 @@ def _info_nce(
 def cosine(first_ND: Tensor, second_MD: Tensor) -> Tensor:
     """cosine_NM in float32, whatever the embeddings come in."""
     return cos_sim(first_ND.float(), second_MD.float())
-
-
-class _Cosine(nn.Module):
-    """:func:`cosine`, as CachedGISTEmbedLoss asks for it."""
-
-    def forward(self, first_N1D: Tensor, second_1MD: Tensor) -> Tensor:
-        return cosine(first_N1D.squeeze(1), second_1MD.squeeze(0))
-
-
-def set_attention_dropout(model: nn.Module, probability: float) -> None:
-    """Sets the dropout of attention probabilities, which acts in training mode only.
-
-    Raises:
-        InputError: the family has none that we know of, and some is asked for.
-    """
-    decoder = decoder_of(model)
-    found = 0
-    for module in decoder.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):  # most families hand it to the kernel
-            module.attention_dropout = probability
-            found += 1
-        elif hasattr(getattr(module, "attn_dropout", None), "p"):  # GPT-2
-            module.attn_dropout.p = probability
-            found += 1
-    if probability and not found:
-        raise InputError(
-            f"attention_dropout {probability}: {decoder.config.model_type} has no such dropout that we know of; "
-            "set it to 0, the adapter's dropout still makes two views"
-        )
 
 
 def require_two_views(model: SentenceTransformer, text: str) -> None:

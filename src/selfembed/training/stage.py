@@ -23,10 +23,9 @@ from transformers import PrinterCallback, set_seed
 from selfembed.data.sampling import choose_rows
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Progress, silent
-from selfembed.losses.contrastive import set_attention_dropout
 from selfembed.model.adapter import add_trainable_adapter, load_adapter, save_adapter
 from selfembed.model.backbone import Backbone, LMHead
-from selfembed.model.dropout import draw_dropout_quickly
+from selfembed.model.dropout import draw_dropout_quickly, set_attention_dropout
 from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.model.modes import checkpointing_kwargs
@@ -36,6 +35,7 @@ from selfembed.recipes import Stage
 from selfembed.training.checkpoints import StageWatch, checkpoint_step, last_checkpoint
 from selfembed.training.export import merged_backbone
 from selfembed.training.plan import Plan
+from selfembed.training.trainer_card import keep_texts_out_of_card
 
 _EAGER_LENGTH = 128  # tokens
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -115,8 +115,7 @@ def trainable_embedder(
     )
     if memory_of is not None and plan.recipe.embedder.memory_tokens:
         memory_embedding(embedder).memory.data.copy_(memory_embedding(memory_of).memory)
-    # The trainer's model card would pick examples out of the corpus; the folder gets a card of ours.
-    embedder.model_card_data.widget = [{"text": "unused"}]
+    keep_texts_out_of_card(embedder)
     add_trainable_adapter(embedder, plan.recipe.lora)
     train_fast_on_cpu(embedder, plan.device, max(stage.max_length for stage in plan.recipe.stages.values()))
     return embedder
