@@ -130,7 +130,8 @@ class CompressionLoss(nn.Module):
         """Mean divergence or cross-entropy in nats of a batch, float32 scalar.
 
         Raises:
-            InputError: a text is shorter than the bounds of the split, or the loss is not a number.
+            InputError: a text is shorter than the bounds of the split.
+            TrainingDiverged: the loss is not a number.
         """
         texts = self.text_ids(sentence_features[0])
         sites = [
