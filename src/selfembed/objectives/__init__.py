@@ -14,7 +14,7 @@ __all__ = ["OBJECTIVES", "Mixture", "Objective", "find_objective", "recorded_obj
 
 
 def recorded_objective(fields: Mapping[str, Any]) -> Objective:
-    """The objective that a run record describes: its kind and its options.
+    """Rebuilds the objective that a run record describes by its kind and its options.
 
     Raises:
         InputError: the record is of another version, which had other objectives or other options.

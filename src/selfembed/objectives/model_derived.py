@@ -38,13 +38,13 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
             raise InputError(f"common_texts {self.common_texts}: expected at least 1")
 
     def preparation_seconds(self, measured: Measured) -> float:
-        """The pass over the sample."""
+        """Estimates the forward passes over the sample."""
         if self.common != "sample":
             return 0.0
         return min(self.common_texts, measured.texts) * measured.mean_tokens / measured.tokens_per_second
 
     def targets(self, material: Material) -> TokenTargets:
-        """As of every token target; those that are only looked at are of these texts alone, and are not stored."""
+        """Gives the targets, from the cache unless they are only looked at: those are of these texts alone."""
         return self.compute(material) if material.look else super().targets(material)
 
     def key(self, material: Material) -> list[Any]:
@@ -60,7 +60,7 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
         return build_targets(embedder, head, material.texts, common, self, progress)
 
     def prepare(self, material: Material) -> Prepared:
-        """Stored targets, or a loss that makes them in the step."""
+        """Prepares stored targets, or a loss that computes them in every step."""
         if self.common == "sample":
             return super().prepare(material)
         loss = OnlineModelDerivedLoss(material.embedder, material.head, self)

@@ -88,7 +88,7 @@ class Supervised(Objective):
         return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
 
     def check_pairs(self, sets: Sequence[Examples], budget: Budget, *, seed: int) -> None:
-        """Refuses sets of which no batch can be made."""
+        """Refuses sets that no batch can be made of."""
         parts, _ = pools(sets, **self.pools, seed=seed)
         batches(parts, steps=1, batch_size=budget.batch_size, seed=seed)
 
@@ -167,7 +167,7 @@ class SupervisedData(TrainerCallback):
         return every is not None and 0 < step < self.steps and step % every == 0
 
     def at(self, step: int) -> Dataset:
-        """What to train on from this step on, in order; the trainer itself skips what came before."""
+        """Gives the rows to train on from this step on, in order; the trainer itself skips those before."""
         rows = concatenate_datasets(self.pools)
         mined_at = max(filter(self.due, range(step + 1)), default=None)
         if mined_at is None:
@@ -188,7 +188,7 @@ class SupervisedData(TrainerCallback):
         control.should_save = control.should_training_stop = True
 
     def record(self) -> dict[str, Any]:
-        """How many rows got new negatives, by step."""
+        """Counts the rows that got new negatives, by step."""
         files = {step: self._file(step) for step in filter(self.due, range(self.steps))}
         found = {step: json.loads(file.read_text())["mined_for"] for step, file in files.items() if file.exists()}
         return {"rows_with_mined_negatives": found} if found else {}
@@ -219,12 +219,12 @@ class BestOnDev(TrainerCallback):
 
     @property
     def best(self) -> dict[str, float]:
-        """Step and score; of equal scores the first."""
+        """Finds the best step and its score; of equal scores the first."""
         return max(self.curve, key=lambda entry: entry["score"])
 
     @property
     def over(self) -> bool:
-        """Whether so many evaluations came since the best that training stops."""
+        """Tells whether the last evaluations brought no gain, so that training stops."""
         return bool(self.curve) and len(self.curve) - 1 - self.curve.index(self.best) >= self.options.patience
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
@@ -246,7 +246,7 @@ class BestOnDev(TrainerCallback):
             control.should_save = False  # the trainer, resumed here, would make one more step
 
     def record(self) -> dict[str, Any]:
-        """The curve, for the record of the stage."""
+        """Gives the curve, for the record of the stage."""
         if self.evaluator is None:
             return {}
         return {
@@ -280,7 +280,7 @@ class BestOnDev(TrainerCallback):
 
 
 def retrieval_evaluator(dev: Examples) -> InformationRetrievalEvaluator:
-    """Queries, with their instruction, against all positives."""
+    """Makes the evaluator that searches all positives for each query, with its instruction."""
     queries = {text: f"q{i}" for i, text in enumerate(dict.fromkeys(dev.queries))}
     documents = {text: f"d{i}" for i, text in enumerate(dict.fromkeys(dev.rows["positive"]))}
     relevant: dict[str, set[str]] = {}

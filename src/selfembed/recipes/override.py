@@ -48,7 +48,7 @@ def _paths(value: Any, prefix: str = "") -> list[str]:
 
 
 def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> Any:
-    """All at once, since only together may they be valid."""
+    """Replaces all values at once, since they may be valid only together."""
     by_name: dict[str, dict[tuple[str, ...], tuple[Any, str]]] = {}
     for (name, *rest), change in changes.items():
         by_name.setdefault(name, {})[tuple(rest)] = change
@@ -71,7 +71,7 @@ def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> An
 
 
 def _parse(value: Any, kind: Any, given: str) -> Any:
-    """A value of the field's type from what a command line or a caller gave."""
+    """Reads a value of the field's type from what a command line or a caller gave."""
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if type(None) in options and (value is None or value == "none"):
         return None

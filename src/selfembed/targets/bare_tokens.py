@@ -83,7 +83,7 @@ class BareTokenizer:
         return ids_T, np.repeat(np.arange(len(rows)), lengths_B)
 
 
-def batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
+def text_batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
     """Cuts a stream of texts into lists."""
     stream = iter(texts)
     while batch := list(islice(stream, size)):

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_file
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.bare_tokens import BareTokenizer, batches, number_of
+from selfembed.targets.bare_tokens import BareTokenizer, number_of, text_batches
 from selfembed.targets.tagger import UNIVERSAL_TAGS, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
@@ -121,7 +121,7 @@ class TokenStatistics:
         bare = BareTokenizer(tokenizer, vocab_size, leading_space=options.leading_space)
         group_V = _groups(tokenizer, vocab_size, options)
         documents, df_V, count_V = 0, np.zeros(vocab_size, np.int64), np.zeros(vocab_size, np.int64)
-        for batch in batches(texts):
+        for batch in text_batches(texts):
             ids_T, row_T = bare.ids(batch)
             documents += len(batch)
             count_V += np.bincount(ids_T, minlength=vocab_size)
@@ -219,7 +219,7 @@ def build_targets(
     idf_V[bare.special] = 0.0  # unknown tokens
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
     supports, ids, weights, rests, done = [np.zeros(1, np.int64)], [], [], [], 0
-    for batch in batches(texts):
+    for batch in text_batches(texts):
         if options.pos is None:
             ids_T, row_T = bare.ids(batch)
             kept_T = np.ones(len(ids_T), bool)

@@ -35,7 +35,7 @@ class StageWatch(TrainerCallback):
 
     @property
     def has_state(self) -> bool:
-        """Whether a checkpoint holds a file of it."""
+        """Tells whether a checkpoint holds a file of this state."""
         return self.prepared.state is not None
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
@@ -58,12 +58,12 @@ class StageWatch(TrainerCallback):
 
 
 def checkpoint_step(checkpoint: Path | None) -> int:
-    """The step after which a checkpoint was written; 0 for none."""
+    """Reads the step after which a checkpoint was written; 0 without a checkpoint."""
     return int(checkpoint.name.split("-")[1]) if checkpoint else 0
 
 
 def last_checkpoint(folder: Path, watch: StageWatch) -> Path | None:
-    """The newest checkpoint that was written to its end; the trainer writes ``trainer_state.json`` last."""
+    """Finds the newest checkpoint that was written to its end; the trainer writes ``trainer_state.json`` last."""
     found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
     for checkpoint in found:
         try:

@@ -102,10 +102,10 @@ def run_stages(
 def trainable_embedder(
     plan: Plan, weights: Backbone, *, memory_of: SentenceTransformer | None = None
 ) -> SentenceTransformer:
-    """The embedder of a plan with a fresh adapter.
+    """Builds the embedder of a plan, with a fresh adapter.
 
     Args:
-        plan: whose embedder, adapter and seed count.
+        plan: gives embedder, adapter and seed.
         weights: the plan's backbone, or that with earlier stages merged into it.
         memory_of: embedder whose memory vectors are carried over.
     """
@@ -122,7 +122,7 @@ def trainable_embedder(
 
 
 def train_fast_on_cpu(embedder: SentenceTransformer, device: str, max_length: int) -> None:
-    """What makes a step on a CPU faster and changes nothing but rounding (docs/log.md).
+    """Makes training steps on a CPU faster, and changes nothing but rounding (docs/log.md).
 
     The backward pass of the fused attention kernel takes longer there than that of plain matrix products, which need
     memory by the square of the length; torch's dropout draws its numbers one by one; and the allocator gives a step's
@@ -252,14 +252,14 @@ def optimise(
 
 
 def curve_entry(logged: dict[str, Any]) -> dict[str, Any]:
-    """A step as the record keeps it; what the trainer logs beside its own numbers are the parts of the loss."""
+    """Keeps of a logged step what the record holds; numbers that are not the trainer's own are parts of the loss."""
     own = ("step", "loss", "grad_norm", "learning_rate")
     parts = {key: value for key, value in logged.items() if key not in (*own, "epoch")}
     return {**{key: logged[key] for key in own if key in logged}, **({"parts": parts} if parts else {})}
 
 
 def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransformerTrainingArguments:
-    """A stage's numbers, as the trainer takes them."""
+    """Translates a stage's numbers into the trainer's arguments."""
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
@@ -285,5 +285,5 @@ def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransf
 
 
 def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **unused: Any) -> BatchSampler:
-    """The trainer's batches, from a dataset that is in its order already."""
+    """Makes the trainer's batches of a data set that is in order already."""
     return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
