@@ -38,7 +38,8 @@ class AffineMap:
 
     def __call__(self, vectors_ND: np.ndarray) -> np.ndarray:
         """Maps embeddings; returns ``mapped_NK`` in float32."""
-        return vectors_ND.astype(np.float32) @ self.matrix_DK + self.bias_K
+        mapped_NK: np.ndarray = vectors_ND.astype(np.float32) @ self.matrix_DK + self.bias_K
+        return mapped_NK
 
     @property
     def changes_nothing(self) -> bool:

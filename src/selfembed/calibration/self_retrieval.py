@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfembed.data.pair_sources import PassageRow, draw_pairs
+from selfembed.data.pair_sources import draw_pairs
+from selfembed.data.passages import PassageRow
 from selfembed.errors import InputError
 
 LEAST_PAIRS = 8

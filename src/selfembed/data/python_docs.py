@@ -221,8 +221,11 @@ def _docstrings() -> list[_Docstring]:
 
 def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Names and paragraphs of a module, class or function and of what is defined inside it."""
-    scope = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if scope and (doc := ast.get_docstring(node, clean=False)) and (paragraphs := tuple(_paragraphs(doc))):
+    if (
+        isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and (doc := ast.get_docstring(node, clean=False))
+        and (paragraphs := tuple(_paragraphs(doc)))
+    ):
         yield name, paragraphs
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -59,7 +59,8 @@ class TwoViewsLoss(nn.Module):
 
     def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
         """Computes the mean cross-entropy of a batch, in nats, as a float32 scalar."""
-        return self.cached([dict(sentence_features[0]) for _ in self.columns], None)
+        loss: Tensor = self.cached([dict(sentence_features[0]) for _ in self.columns], None)
+        return loss
 
     def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor) -> None:
         """Gives nothing: the embeddings are all that the loss needs."""
@@ -129,7 +130,8 @@ def _info_nce(
 
 def cosine(first_ND: Tensor, second_MD: Tensor) -> Tensor:
     """cosine_NM in float32, whatever the embeddings come in."""
-    return cos_sim(first_ND.float(), second_MD.float())
+    cosine_NM: Tensor = cos_sim(first_ND.float(), second_MD.float())
+    return cosine_NM
 
 
 def require_two_views(model: SentenceTransformer, text: str) -> None:

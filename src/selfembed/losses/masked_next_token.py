@@ -85,7 +85,7 @@ def mask_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     Raises:
         InputError: the vocabulary has none of this name.
     """
-    found = tokenizer.get_vocab().get(token)
+    found: int | None = tokenizer.get_vocab().get(token)
     if found is None:
         raise InputError(
             f"mask_token {token!r}: not in the vocabulary of {len(tokenizer)} tokens; expected one that is; "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from selfembed.errors import TrainingDiverged
 from selfembed.losses.divergence import chunked_sparse_kl, chunks
-from selfembed.model.backbone import raw_backbone
+from selfembed.model.backbone import LMHead, raw_backbone
 from selfembed.targets.model_derived import CommonDistribution, ModelDerivedOptions
 from selfembed.targets.token_targets import TokenTargets
 
@@ -126,7 +126,7 @@ class OnlineModelDerivedLoss(nn.Module):
 
     columns = ("text",)
 
-    def __init__(self, model: SentenceTransformer, head: nn.Module, options: ModelDerivedOptions) -> None:
+    def __init__(self, model: SentenceTransformer, head: LMHead, options: ModelDerivedOptions) -> None:
         super().__init__()
         self.model = model
         self.head = head
@@ -158,6 +158,7 @@ class OnlineModelDerivedLoss(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Gives the sum and the number of texts of the common distribution."""
+        assert self.common.sum_V is not None, "a step was taken"
         return {"sum": self.common.sum_V.cpu(), "texts": torch.tensor(self.common.texts)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:

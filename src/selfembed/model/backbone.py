@@ -11,12 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from selfembed.errors import InputError
@@ -67,7 +74,8 @@ class Backbone:
 
     @property
     def vocab_size(self) -> int:
-        return self.config.get_text_config().vocab_size
+        size: int = self.config.get_text_config().vocab_size
+        return size
 
     @cached_property
     def tied(self) -> bool:
@@ -78,7 +86,7 @@ class Backbone:
         table = read_tensors(self.weight_files, _INPUT_EMBEDDINGS) if own else {}
         return not own or not table or torch.equal(own["weight"], table["weight"])
 
-    def load(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+    def load(self, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
         """The whole causal language model.
 
         Raises:
@@ -271,7 +279,7 @@ class Lora:
         check_options(self)
 
 
-def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
+def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
     """Peft's configuration of a :class:`Lora` for one model.
 
     Raises:

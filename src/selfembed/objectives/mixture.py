@@ -65,9 +65,9 @@ class Mixture(Objective):
         return tuple(dict.fromkeys(citation for part in self.parts.values() for citation in part.citations))
 
     @property
-    def title(self) -> str:
+    def display_name(self) -> str:
         """Names the parts with their weights."""
-        return " + ".join(f"{self.weights[name]:g} {part.title}" for name, part in self.parts.items())
+        return " + ".join(f"{self.weights[name]:g} {part.display_name}" for name, part in self.parts.items())
 
     @property
     def needs_tagger(self) -> bool:

@@ -203,7 +203,7 @@ class Objective(ABC):
         return (self.citation,)
 
     @property
-    def title(self) -> str:
+    def display_name(self) -> str:
         """Names the objective in tables."""
         return type(self).__name__
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfembed.data.batches import batches, pools
 from selfembed.data.mining import in_batches, with_mined_negatives
@@ -175,7 +175,9 @@ class SupervisedData(TrainerCallback):
         mined = Dataset.from_dict(json.loads(self._file(mined_at).read_text())["rows"])
         return in_batches(rows, mined, self.order)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if control.should_training_stop or not self.due(state.global_step):  # stopped early: none are needed
             return
         mined = [
@@ -215,7 +217,7 @@ class BestOnDev(TrainerCallback):
         self.embedder = embedder
         self.folder = folder
         self.curve: list[dict[str, float]] = []
-        self.evaluator = dev and retrieval_evaluator(dev)
+        self.evaluator: InformationRetrievalEvaluator | None = None if dev is None else retrieval_evaluator(dev)
 
     @property
     def best(self) -> dict[str, float]:
@@ -227,7 +229,9 @@ class BestOnDev(TrainerCallback):
         """Tells whether the last evaluations brought no gain, so that training stops."""
         return bool(self.curve) and len(self.curve) - 1 - self.curve.index(self.best) >= self.options.patience
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.evaluator is None:
             return
         if self._file.exists():  # written by this run or by one that was interrupted
@@ -236,7 +240,9 @@ class BestOnDev(TrainerCallback):
         if not self.curve:
             self._evaluate(state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         last = state.global_step == state.max_steps
         if self.evaluator is None or (state.global_step % self.options.eval_steps and not last):
             return
@@ -271,6 +277,7 @@ class BestOnDev(TrainerCallback):
         return self.folder / f"dev-{step}.safetensors"
 
     def _evaluate(self, step: int) -> None:
+        assert self.evaluator is not None, "callers return without one"
         scores = self.evaluator(self.embedder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.curve.append({"step": step, "score": float(scores[f"dev_cosine_{self.options.metric}"])})

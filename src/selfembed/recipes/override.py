@@ -34,7 +34,8 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
             names = ", ".join(sorted({candidate.rpartition(".")[2] for candidate in _paths(recipe)}))
             raise InputError(f"setting {path!r}: not in recipe {recipe.name}; its settings are {names}")
         changes |= {tuple(found.split(".")): (value, path) for found in paths}
-    return _replace(recipe, changes)
+    changed: Recipe = _replace(recipe, changes)
+    return changed
 
 
 def _paths(value: Any, prefix: str = "") -> list[str]:

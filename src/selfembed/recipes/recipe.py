@@ -52,7 +52,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Gives plain JSON values; objectives carry their kind."""
-        return _plain(self)
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:

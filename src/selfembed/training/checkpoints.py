@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfembed.ground.progress import Progress
 from selfembed.losses.token_target import finite
@@ -38,14 +39,21 @@ class StageWatch(TrainerCallback):
         """Tells whether a checkpoint holds a file of this state."""
         return self.prepared.state is not None
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         shown = self.name
         if logs and "loss" in logs:
             finite(torch.tensor(logs["loss"]))  # before this step's checkpoint is written
             shown = f"{self.name}, loss {logs['loss']:.3f}"
         self.progress(shown, state.global_step, self.steps)
 
-    def on_save(self, args, state, control, **kwargs) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.prepared.state is not None:
             file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _STATE_FILE
             save_file(self.prepared.state(), file.with_suffix(".partial"))

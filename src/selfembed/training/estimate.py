@@ -100,7 +100,8 @@ def forward_rate(embedder: SentenceTransformer, texts: list[str]) -> float:
     tokens = sum(min(len(ids), embedder.max_seq_length) for ids in embedder.tokenizer(texts)["input_ids"])
     started = time.perf_counter()
     embedder.encode(texts, batch_size=len(texts), show_progress_bar=False)
-    return tokens / (time.perf_counter() - started)
+    rate: float = tokens / (time.perf_counter() - started)
+    return rate
 
 
 def training_memory_gib(
@@ -118,4 +119,5 @@ def training_memory_gib(
     weights = parameters * width + backbone.vocab_size * hidden * 4
     activations = batch_size * max_length * config.num_hidden_layers * hidden * 34 * width
     logits = 3 * batch_size * backbone.vocab_size * 4
-    return (weights + activations + logits) / 2**30 + 0.6
+    gib: float = (weights + activations + logits) / 2**30 + 0.6
+    return gib

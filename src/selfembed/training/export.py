@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 from selfembed.calibration.affine_map import AffineMap, without_map
 from selfembed.errors import InputError
@@ -151,7 +151,7 @@ def merged_backbone(trained: SentenceTransformer, weights: Backbone, folder: Pat
     return merged
 
 
-def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> torch.nn.Module:
+def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> PreTrainedModel:
     """Adds the adapter's update to freshly loaded weights; the model in memory is left alone."""
     size = sum(parameter.numel() for parameter in trained.parameters())
     dtype = torch.float32 if size < _FLOAT32_PARAMETERS else "auto"
@@ -187,7 +187,7 @@ def model_card(recipe: Recipe, record: RunRecord) -> str:
     """Writes the folder's README.md."""
     config = recipe.embedder
     stages = "\n".join(
-        f"| {name} | {stage.objective.title} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {name} | {stage.objective.display_name} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
         f"| {stage.learning_rate:g} |"
         for name, stage in recipe.stages.items()
     )
