@@ -57,7 +57,7 @@ class MemoryEmbedding(nn.Module):
         self.first_id = first_id
         scale = getattr(vocabulary, "embed_scale", 1.0)
         self.register_buffer("scale", torch.as_tensor(scale, device=vocabulary.weight.device), persistent=False)
-        self.register_load_state_dict_pre_hook(_keep_memory)
+        self.register_load_state_dict_pre_hook(_keep_memory)  # type: ignore[no-untyped-call]
         last = min(len(self.weight), first_id) - 1
         ids_T = torch.tensor([0, last // 2, last], device=self.weight.device)
         if not torch.equal(self(ids_T), vocabulary(ids_T)):
@@ -96,7 +96,8 @@ class MemoryEmbedding(nn.Module):
 
 def _keep_memory(module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
     """A trainer's checkpoint of the adapter holds the backbone's matrix, which has no memory: keeps what is here."""
-    state_dict.setdefault(f"{prefix}memory", module.memory.detach())
+    memory: Any = module.memory
+    state_dict.setdefault(f"{prefix}memory", memory.detach())
 
 
 def initial_memory(
