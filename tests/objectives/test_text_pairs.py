@@ -154,3 +154,14 @@ def test_training_with_more_turns_than_texts(backbone, tmp_path, objective):
 
 def test_the_weight_of_titles_is_not_its_name_in_tables():
     assert TextPairs(title=0.5).display_name == "TextPairs"
+
+
+def test_a_corpus_of_one_file_gives_negatives_too(backbone, tmp_path):
+    (tmp_path / "all.txt").write_text("\n\n".join(TITLED["text"]))
+    corpus = Corpus(tmp_path / "all.txt")
+    assert set(corpus.passages()["document"]) == {0}
+    objective = TextPairs()
+    cut = objective.cut(material(backbone, corpus))
+    loss = objective.prepare(cut).loss
+    assert loss.document_N.tolist() == list(cut.places)
+    assert not loss.constants({}, torch.arange(4)).all()

@@ -266,7 +266,8 @@ def test_full_disk(texts, tmp_path):
         "Index.build(hash_encoder(), sys.argv[1], sys.argv[2])"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "index.txt"), str(tmp_path / "index")]
-    run = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
     assert "InputError: cannot write" in run.stderr.splitlines()[-1] and not (tmp_path / "index").exists()
     Index.build(hash_encoder(), tmp_path / "index.txt", tmp_path / "index")
     assert Manifest.read(tmp_path / "index").passages == 20 * len(SENTENCES)

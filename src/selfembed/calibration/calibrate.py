@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from selfembed.calibration.affine_map import add_map, map_of, spectrum, without_map
 from selfembed.calibration.choice import Choice, choose_map
@@ -19,6 +18,7 @@ from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, write_json
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
+from selfembed.model.device import choose_device
 from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
 
 RECORD = "calibration.json"
@@ -58,7 +58,7 @@ def calibrate(
     if out.exists():
         raise InputError(f"output {out}: exists already; name a new folder or remove this one")
     texts = corpus if isinstance(corpus, Corpus) else Corpus("python-docs" if corpus is None else corpus)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     folder = Path(model).expanduser()
     ready = (folder / "modules.json").is_file()
     spectrum_DD = None

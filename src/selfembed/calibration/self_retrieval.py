@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfembed.data.pair_sources import draw_pairs
+from selfembed.data.pair_sources import Pair, draw_pairs
 from selfembed.data.passages import PassageRow
 from selfembed.errors import InputError
 
@@ -54,7 +54,7 @@ class SelfRetrieval:
 
 
 def self_retrieval(passages: Sequence[PassageRow], count: int, *, seed: int = 0) -> SelfRetrieval:
-    """Makes such a search out of passages, one pair a document.
+    """Makes such a search out of passages, one pair a document, or a passage where there are too few documents.
 
     Args:
         passages: those of one document one after the other; one of each document at most is used.
@@ -65,20 +65,21 @@ def self_retrieval(passages: Sequence[PassageRow], count: int, *, seed: int = 0)
         InputError: the passages give too few different pairs to tell anything.
     """
     pairs = draw_pairs(passages, min(4 * count, 2 * len(passages)), weights=_SOURCES, seed=seed)
-    if len({pair.document for pair in pairs}) < LEAST_PAIRS:
+    if len({pair.index for pair in pairs}) < LEAST_PAIRS:
         pairs = draw_pairs(passages, min(4 * count, 2 * len(passages)), weights=_OTHERS, seed=seed)
-    found: dict[int, tuple[str, str]] = {}
-    queries: set[str] = set()
-    texts: set[str] = set()
-    for pair in pairs:
-        query, text = pair.query.casefold(), pair.passage.casefold()
-        if len(found) < count and pair.document not in found and query not in queries and text not in texts:
-            found[pair.document] = (pair.query, pair.passage)
-            queries.add(query)
-            texts.add(text)
+    found: list[Pair] = []
+    seen: set[str | int] = set()
+    for unit in ("document", "index"):  # of one document several pairs only where there are too few documents
+        for pair in pairs:
+            marks = {getattr(pair, unit), pair.query.casefold(), pair.passage.casefold()}
+            if len(found) < count and pair not in found and not marks & seen:
+                found.append(pair)
+                seen |= {pair.query.casefold(), pair.passage.casefold()}
+                seen.add(getattr(pair, unit))
+        seen = {mark for mark in seen if isinstance(mark, str)} | {pair.index for pair in found}
     if len(found) < LEAST_PAIRS:
         raise InputError(
             f"corpus: {len(found)} texts have a title or a sentence that can search for the rest of them; expected at "
             f"least {LEAST_PAIRS}; give more or longer texts"
         )
-    return SelfRetrieval(*(tuple(side) for side in zip(*found.values(), strict=True)))
+    return SelfRetrieval(tuple(pair.query for pair in found), tuple(pair.passage for pair in found))

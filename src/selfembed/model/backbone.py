@@ -19,7 +19,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,6 +31,7 @@ from selfembed.ground.options import Range, check_options
 from selfembed.model.checkpoint import HEAD, listed, read_tensors, require_plain, require_whole, weight_files
 from selfembed.model.gguf import convert_gguf, embedded_gguf
 from selfembed.model.modes import mode_kept, turn_adapters_off
+from selfembed.model.tokenizer import load_tokenizer
 
 EMBEDDED = "embedded"
 _INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in")
@@ -60,7 +60,7 @@ class Backbone:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=self.trust_remote_code)
+        return load_tokenizer(self.folder, trust_remote_code=self.trust_remote_code)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -236,6 +236,11 @@ def require_decoder(backbone: Backbone) -> None:
         raise InputError(
             f"model {name}: {config.model_type} is not a decoder-only language model; "
             "expected a causal decoder such as llama, mistral, qwen or gemma"
+        )
+    if wrapped := [part for part in ("vision_config", "audio_config") if getattr(config, part, None) is not None]:
+        raise InputError(
+            f"model {name}: {config.model_type} holds more than a text decoder ({wrapped[0]}); expected the decoder "
+            "alone; save its language model by itself, or give a text-only model"
         )
     require_plain(name, backbone.folder, config)
     try:

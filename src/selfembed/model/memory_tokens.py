@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
 from selfembed.ground.options import check_value
+from selfembed.model.device import precise_dtype
 from selfembed.model.modes import decoder_of
 from selfembed.model.pooling import select_memory
 
@@ -78,7 +79,7 @@ class MemoryEmbedding(nn.Module):
     def word_length(self) -> float:
         """Mean Euclidean norm of the words' input embeddings."""
         chunks = self.weight[: self.first_id].split(_CHUNK_ROWS)
-        total = sum(chunk.float().norm(dim=1).sum(dtype=torch.float64) for chunk in chunks)
+        total = sum(chunk.float().norm(dim=1).sum(dtype=precise_dtype(self.weight.device)) for chunk in chunks)
         return float(total / sum(map(len, chunks)) * self.scale.abs())
 
     def forward(self, ids_BT: Tensor) -> Tensor:
@@ -152,8 +153,9 @@ def initial_memory(
 def _moments(weight_VD: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per dimension, in float64 and by chunks: no float copy of a large matrix."""
     chunks = weight_VD.split(_CHUNK_ROWS)
-    mean_D = sum(chunk.sum(0, dtype=torch.float64) for chunk in chunks) / len(weight_VD)
-    variance_D = sum((chunk.double() - mean_D).square().sum(0) for chunk in chunks) / len(weight_VD)
+    dtype = precise_dtype(weight_VD.device)
+    mean_D = sum(chunk.sum(0, dtype=dtype) for chunk in chunks) / len(weight_VD)
+    variance_D = sum((chunk.to(dtype) - mean_D).square().sum(0) for chunk in chunks) / len(weight_VD)
     return mean_D.float().cpu(), variance_D.sqrt().float().cpu()
 
 

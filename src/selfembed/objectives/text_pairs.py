@@ -84,14 +84,16 @@ class TextPairs(Objective):
         pairs: list[Pair] = []
         while len(pairs) < material.budget.texts:
             drawn = [pair for place in places if (pair := draw_pair(passages, place, self.weights, rng))]
-            if len({pair.document for pair in drawn}) < 2:
+            if len({pair.index for pair in drawn}) < 2:
                 raise InputError(
                     f"corpus {material.corpus.name}: {len(drawn)} of {len(places)} texts give a pair of "
                     f"{', '.join(name for name, weight in self.weights.items() if weight)}; expected pairs of at "
-                    "least two documents; give more or longer texts"
+                    "least two texts; give more or longer texts"
                 )
             pairs += drawn
             rng.shuffle(places)
+        if len({pair.document for pair in pairs}) < material.budget.batch_size:  # each passage counts as a document
+            pairs = [replace(pair, document=pair.index) for pair in pairs]
         pairs = in_steps(pairs, material.budget)
         return replace(
             material,
@@ -103,10 +105,12 @@ class TextPairs(Objective):
     def prepare(self, material: Material) -> Prepared:
         """Takes all pairs of a material that was cut."""
         assert material.places is not None
-        documents = material.corpus.passages().select(material.places)["document"]
+        documents = list(material.corpus.passages().select(material.places)["document"])
+        if len(set(documents)) < material.budget.batch_size:
+            documents = list(material.places)
         loss = PairsLoss(
             material.embedder,
-            list(documents),
+            documents,
             temperature=self.temperature,
             both_directions=self.both_directions,
             false_negative_margin=self.false_negative_margin,

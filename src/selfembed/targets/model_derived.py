@@ -20,6 +20,7 @@ from torch import nn
 from selfembed.errors import InputError
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import LMHead, raw_backbone
+from selfembed.model.device import precise_dtype
 from selfembed.targets.token_targets import TokenTargets
 
 _CHUNK = 256  # texts between two progress reports
@@ -96,7 +97,7 @@ class CommonDistribution:
 
     def add(self, log_q_BV: torch.Tensor) -> None:
         """Counts a batch of texts in."""
-        batch_V = log_q_BV.double().exp().sum(0)
+        batch_V = log_q_BV.to(precise_dtype(log_q_BV.device)).exp().sum(0)
         self.sum_V = batch_V if self.sum_V is None else self.sum_V + batch_V
         self.texts += len(log_q_BV)
 

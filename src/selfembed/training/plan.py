@@ -19,6 +19,7 @@ from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.ground.hashing import content_hash
 from selfembed.model.backbone import EMBEDDED, Backbone, best_dtype, load_backbone
+from selfembed.model.device import choose_device
 from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.objectives.objective import Material
 from selfembed.recipes import RECIPES, Recipe, find_recipe, override
@@ -124,7 +125,7 @@ def make_plan(
     Raises:
         InputError: any of them is not usable.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     if dtype not in ("auto", "float32", "bfloat16"):
         raise InputError(f"dtype {dtype!r}: expected 'auto', 'float32' or 'bfloat16'")
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
