@@ -203,7 +203,7 @@ COMPRESS += ["--max-length", "40", "--dtype", "float32", "--no-report"]
             [],
             "--batch-size 4: the pairs have 60 rows, and no text may",
         ),
-        (None, ["--recipe", "bag-of-tokens", "--set", "memory_tokens=0"], "--pairs: recipe bag-of-tokens has no stage that reads"),
+        (None, ["--recipe", "bag-of-tokens", "--set", "memory_tokens=0"], "--pairs: recipe bag-of-tokens has no"),
         (None, ["--recipe", "llm2comp-unsup"], "pairs: recipe llm2comp-unsup has no supervised stage"),
         (None, ["--instruction", "quora=Find it"], "instruction 'quora': no pairs of that name; expected one of nli"),
         (None, ["--instruction", "nli"], "--instruction nli: expected NAME=VALUE"),

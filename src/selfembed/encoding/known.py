@@ -33,7 +33,7 @@ class KnownVectors(nn.Module):
         self.vectors_ND = torch.as_tensor(vectors_ND, dtype=torch.float32).to(device)
         assert len(self.row_of) == len(self.vectors_ND), "one vector for each text"
 
-    def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> np.ndarray | Tensor:
+    def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> Any:
         """Gives the vectors of texts as SentenceTransformer does.
 
         Raises:
