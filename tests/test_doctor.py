@@ -34,7 +34,7 @@ def test_every_family(family, tmp_path):
     kind = "causal or bidirectional attention" if diagnosis.bidirectional else "causal attention only"
     assert diagnosis.verdict == f"{tmp_path}: ready, with {kind}"
     text, good = finding(diagnosis, "leak probe, bidirectional")
-    assert good is diagnosis.bidirectional and (good or "use --attention causal" in text)
+    assert good is diagnosis.bidirectional and (good or "use `attention='causal'`" in text)
     for topic in ("leak probe, causal", "right padding", "padding token", "prompt", "decoder layer", "memory"):
         assert finding(diagnosis, topic)[1], topic
 
@@ -56,7 +56,7 @@ def test_a_large_head_in_low_precision_is_the_models(tmp_path, monkeypatch):
 @pytest.mark.parametrize("family", ["gpt_neo", "stablelm"])
 def test_what_cannot_be_bidirectional_is_refused_before_training(family, tmp_path):
     raw = save_tiny(family, tmp_path / "raw")
-    with pytest.raises(InputError, match=f"{family}.*use --attention causal or another backbone"):
+    with pytest.raises(InputError, match=f"{family}.*use `attention='causal'` or another backbone"):
         short_train(raw, tmp_path / "out", settings={"attention": "bidirectional"})
     assert not list(tmp_path.glob("out*"))
 
