@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from selfembed.ground.environment import environment, peak_memory_gib
-from selfembed.losses.contrastive import TwoViewsLoss, set_attention_dropout
+from selfembed.losses.contrastive import TwoViewsLoss
+from selfembed.model.dropout import set_attention_dropout
 from selfembed.objectives.two_views import TwoViews
 
 LIMIT = 1.2

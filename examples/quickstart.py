@@ -1,7 +1,8 @@
-"""A search engine for the Python documentation, without labels, in ten minutes on two cores.
+"""A search engine for the Python documentation, without labels, in minutes on two cores.
 
-Trains the embedded backbone on the prose that every Python carries, and shows retrieval of a docstring's body from its
-summary line, aligned tokens and live searches, before and after. Docstrings it is measured on are not trained on.
+Trains the embedded backbone on the prose that every Python carries, and holds what came of it against BM25 and the
+backbone as it was: docstring bodies found by their summary lines, and live searches. Docstrings it is measured on are
+not trained on.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import bm25s
 import numpy as np
+from datasets import Dataset
 
 from selfembed import Corpus, load_backbone, train
-from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, python_docs, split_pairs
+from selfembed.calibration.affine_map import spectrum
+from selfembed.calibration.choice import choose_map
+from selfembed.calibration.self_retrieval import self_retrieval
+from selfembed.data.corpus_passages import last_passages
+from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, split_pairs, titled_python_docs
 from selfembed.encoding.encode import encode
-from selfembed.explanation.aligned_tokens import aligned_table, aligned_tokens
-from selfembed.explanation.report.write import REPORT, leave_report
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Bars, Progress
@@ -30,12 +36,9 @@ from selfembed.recipes import find_recipe
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after
-RECIPE = "text2token-small"
-TEXTS = [
-    "Open a file and return a stream; raise OSError when the file cannot be opened.",
-    "Compute the arithmetic mean of a sequence of numbers.",
-    "Wait until the lock is released by another thread.",
-]
+PAGE_WORDS = 30  # of a help page
+PAIRS = 100  # that the map of the raw backbone is chosen by
+RECIPE = "selfembed-small"
 SEARCHES = [
     "how do I read a compressed archive",
     "parse command line options",
@@ -45,36 +48,55 @@ SEARCHES = [
 ]
 
 
-def embed(embedder, texts: list[str], progress: Progress, task: str) -> np.ndarray:
-    """Unit vectors, float32, shape (texts, hidden)."""
+def embed(embedder, texts: Sequence[str], progress: Progress, task: str) -> np.ndarray:
+    """Embeddings, float32, shape (texts, hidden)."""
     embedder.max_seq_length = READ_TOKENS
-    return encode(embedder, texts, progress=progress, task=task, normalize_embeddings=True)
+    return encode(embedder, texts, progress=progress, task=task)
+
+
+def cosines(queries_QD: np.ndarray, documents_ND: np.ndarray) -> np.ndarray:
+    """scores_QN."""
+    queries_QD, documents_ND = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries_QD, documents_ND))
+    return queries_QD @ documents_ND.T
+
+
+def bm25(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
+    """scores_QN of bm25s, its defaults with English stop words."""
+
+    def words(texts: Sequence[str]) -> list[list[str]]:
+        return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
+
+    index = bm25s.BM25()
+    index.index(words(documents), show_progress=False)
+    nothing_N = np.zeros(len(documents), np.float32)
+    return np.stack([index.get_scores(query) if query else nothing_N for query in words(queries)])
+
+
+def ranks(scores_QN: np.ndarray) -> np.ndarray:
+    """From 0, the best."""
+    return np.argsort(np.argsort(-scores_QN, axis=1, kind="stable"), axis=1)
+
+
+def fused(first_QN: np.ndarray, second_QN: np.ndarray) -> np.ndarray:
+    """Reciprocal rank fusion (Cormack et al. 2009), k = 60."""
+    return 1 / (61 + ranks(first_QN)) + 1 / (61 + ranks(second_QN))
+
+
+def scored(scores_QN: np.ndarray) -> dict[str, float]:
+    """Of each query's own document, the one of the same number; of equal scores half are ranked before it."""
+    own_Q1 = np.diag(scores_QN)[:, None]
+    rank_Q = 1 + (scores_QN > own_Q1).sum(1) + ((scores_QN == own_Q1).sum(1) - 1) / 2
+    return {
+        "ndcg@10": float(np.where(rank_Q <= 10, 1 / np.log2(rank_Q + 1), 0).mean()),
+        "mrr@10": float(np.where(rank_Q <= 10, 1 / rank_Q, 0).mean()),
+    }
 
 
 def retrieval(embedder, held: list[DocstringPair], progress: Progress, when: str) -> dict[str, float]:
     """Of bodies by their summaries, among the bodies of all held-out docstrings."""
-    summaries = embed(embedder, [pair.summary for pair in held], progress, f"{when}: summaries")
-    bodies = embed(embedder, [pair.body for pair in held], progress, f"{when}: bodies")
-    similarity = summaries @ bodies.T
-    rank = (similarity > np.diag(similarity)[:, None]).sum(1) + 1
-    return {
-        "ndcg@10": float(np.where(rank <= 10, 1 / np.log2(rank + 1), 0).mean()),
-        "mrr@10": float(np.where(rank <= 10, 1 / rank, 0).mean()),
-    }
-
-
-def look(embedder, head, tokenizer, held: list[DocstringPair], progress: Bars, when: str) -> dict:
-    """Scores and what there is to see of one embedder."""
-    scores = retrieval(embedder, held, progress, when)
-    pages = help_pages()
-    page_vectors = embed(embedder, list(pages.values()), progress, f"{when}: help pages")
-    similarity = embed(embedder, SEARCHES, progress, f"{when}: searches") @ page_vectors.T
-    progress.close()
-    return {
-        **scores,
-        "aligned": aligned_tokens(embedder, head, tokenizer, TEXTS),
-        "found": [[list(pages)[i] for i in np.argsort(-row)[:4]] for row in similarity],
-    }
+    texts = [*(pair.summary for pair in held), *(pair.body for pair in held)]
+    vectors_ND = embed(embedder, texts, progress, when)
+    return scored(cosines(vectors_ND[: len(held)], vectors_ND[len(held) :]))
 
 
 def main() -> None:
@@ -91,49 +113,56 @@ def main() -> None:
     print("Reading the documentation that this Python carries, and unpacking the 135M backbone ...")
     backbone = load_backbone("embedded")
     _, held = split_pairs(docstring_pairs(), HELD_OUT, 0)
-    kept = python_docs(held_out=[pair.qualified_name for pair in held])
-    corpus = Corpus(kept, name=f"python-docs without {len(held)} docstrings")
+    rows = list(titled_python_docs(held_out=[pair.qualified_name for pair in held]))
+    corpus = Corpus(Dataset.from_list(rows), name=f"python-docs without {len(held)} docstrings")
     print(f"{len(corpus):,} paragraphs to train on; {len(held)} docstrings of other modules held out to measure with")
-    raw = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype("cpu"), device="cpu")
-    before = look(raw, backbone.head(), backbone.tokenizer, held, progress, "before")
-    del raw
-    try:
-        trained = train("embedded", corpus, RECIPE, out=options.out, seed=options.seed, progress=progress)
-    finally:
-        progress.close()
-    trained = trained.to("cpu").to(best_dtype("cpu"))
-    after = look(trained, backbone.head(), backbone.tokenizer, held, progress, "after")
+    pages = help_pages(words=PAGE_WORDS)
+    summaries, bodies = [pair.summary for pair in held], [pair.body for pair in held]
+    texts = [*summaries, *bodies, *SEARCHES, *pages.values()]
+    ends = np.cumsum([len(summaries), len(bodies), len(SEARCHES)])
+    lexical = bm25(summaries, bodies), bm25(SEARCHES, list(pages.values()))
+    table = {"BM25": scored(lexical[0])}
+    found = {"BM25": lexical[1]}
 
     with progress:
-        no_report = leave_report(options.out, corpus, model="embedded", progress=progress)
+        raw = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype("cpu"), device="cpu")
+        search = self_retrieval(last_passages(corpus, 6 * PAIRS, seed=options.seed), PAIRS, seed=options.seed)
+        raw_ND = embed(raw, [*texts, *search.texts], progress, "raw backbone")
+        chosen = choose_map(search, raw_ND[len(texts) :], spectrum_DD=spectrum(backbone.head().weight)).map
+        del raw
+        trained = train("embedded", corpus, RECIPE, out=options.out, seed=options.seed, progress=progress)
+        after_ND = embed(trained.to("cpu").to(best_dtype("cpu")), texts, progress, "trained")
+    rows_of_vectors = {"raw": raw_ND[: len(texts)], "raw + calibrate": chosen(raw_ND[: len(texts)]), "ours": after_ND}
+    for name, vectors_ND in rows_of_vectors.items():
+        parts = np.split(vectors_ND, ends)
+        held_QN, live_QN = cosines(parts[0], parts[1]), cosines(parts[2], parts[3])
+        table[name], found[name] = scored(held_QN), live_QN
+    table["ours + BM25"] = scored(fused(cosines(*np.split(after_ND, ends)[:2]), lexical[0]))
+    found["ours + BM25"] = fused(found["ours"], lexical[1])
+
     print("\nFinding a docstring's body from its summary line, among", len(held), "held-out docstrings")
-    print(f"{'':10}{'before':>10}{'after':>10}")
-    for name in ("ndcg@10", "mrr@10"):
-        print(f"{name:10}{before[name]:10.3f}{after[name]:10.3f}")
-    print("\nWhat the embedding says, in the model's own words (* occurs in the text)")
-    for i, text in enumerate(TEXTS):
-        print(f"\n{text}")
-        print("\n".join(aligned_table(before["aligned"][i][:6], after["aligned"][i][:6])))
-    print("\nSearches among Python's", len(help_pages()), "help pages on modules and topics")
+    print(f"{'':18}{'nDCG@10':>9}{'MRR@10':>9}")
+    for name, scores in table.items():
+        print(f"{name:18}{scores['ndcg@10']:9.3f}{scores['mrr@10']:9.3f}")
+    print("\nSearches among the first lines of Python's", len(pages), "help pages on modules and topics")
+    names = list(pages)
     for i, query in enumerate(SEARCHES):
         print(f"\n{query}")
-        for when, view in (("before", before), ("after", after)):
-            print(f"  {when:7}" + ", ".join(view["found"][i]))
+        for name in ("BM25", "raw", "ours", "ours + BM25"):
+            best = [names[j] for j in np.argsort(-found[name][i], kind="stable")[:4] if found[name][i, j] > 0]
+            print(f"  {name:12}" + (", ".join(best) or "nothing"))
     seconds = time.monotonic() - started
     print(f"\nDone in {seconds / 60:.1f} minutes, peak memory {peak_memory_gib():.1f} GiB. Embedder: {options.out}")
-    print(
-        f"There is no report: {no_report}"
-        if no_report
-        else f"Look at {options.out / REPORT} in a browser: losses, targets, what the embeddings say, before and after"
-    )
     print(f'Next: .venv/bin/selfembed explain {options.out} "your text"')
     print(f"      .venv/bin/selfembed train --recipe {RECIPE} --corpus YOUR_FOLDER --out my-embedder --dry-run")
+    print("      .venv/bin/selfembed index my-embedder --corpus YOUR_FOLDER --out my-index")
     if options.json:
-        views = (("before", before), ("after", after))
-        scores = {when: {metric: view[metric] for metric in ("ndcg@10", "mrr@10")} for when, view in views}
         record = {
             "seed": options.seed,
-            **scores,
+            "before": table["raw"],
+            "after": table["ours"],
+            "rows": table,
+            "raw_map": chosen.name,
             "held_out": len(held),
             "seconds": round(seconds),
             "peak_memory_gib": round(peak_memory_gib(), 2),

@@ -54,13 +54,11 @@ def passage(text: str, document: int, title: str | None = None) -> PassageRow:
 def python_docs(split: int = 0, held_out: int = 300) -> Domain:
     """The quickstart's search: the body of a docstring by its summary. Splits hold out other modules."""
     _, held = docs.split_pairs(docs.docstring_pairs(), held_out, split)
-    kept = set(docs.python_docs(held_out=[pair.qualified_name for pair in held]))
-    passages: list[PassageRow] = []
-    for number, (title, paragraphs) in enumerate(docs.documents()):
-        for paragraph in paragraphs:
-            if paragraph in kept:
-                kept.remove(paragraph)
-                passages.append(passage(paragraph, number, title))
+    numbers: dict[str, int] = {}
+    passages = [
+        passage(row["text"], numbers.setdefault(row["title"], len(numbers)), row["title"])
+        for row in docs.titled_python_docs(held_out=[pair.qualified_name for pair in held])
+    ]
     return Domain(
         name=f"python-docs-{split}" if split else "python-docs",
         question="docstring summary -> body",

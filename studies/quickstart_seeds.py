@@ -44,17 +44,24 @@ def main() -> None:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """The results as Markdown."""
-    lines = ["# The quickstart", "", "| seed | " + " | ".join(METRICS.values()) + " | minutes | peak memory |"]
-    lines += ["|---" * (len(METRICS) + 3) + "|"]
-    raw = " | ".join(f"{100 * runs[0]['before'][metric]:.1f}" for metric in METRICS)
-    lines += [f"| raw backbone | {raw} | | |"]
-    for run in runs:
-        scores = " | ".join(f"{100 * run['after'][metric]:.1f}" for metric in METRICS)
-        lines += [f"| {run['seed']} | {scores} | {run['seconds'] / 60:.1f} | {run['peak_memory_gib']:.1f} GiB |"]
-    if len(runs) > 1:
-        gains = {m: [100 * (run["after"][m] - run["before"][m]) for run in runs] for m in METRICS}
-        shown = " | ".join(f"{statistics.fmean(g):+.1f} ± {statistics.stdev(g):.1f}" for g in gains.values())
-        lines += [f"| gain, mean ± sd | {shown} | | |"]
+    lines = ["# The quickstart", ""]
+    lines += ["| row | " + " | ".join(METRICS.values()) + " |", "|---" * (len(METRICS) + 1) + "|"]
+    for row in runs[0]["rows"]:
+        cells = []
+        for metric in METRICS:
+            values = [100 * run["rows"][row][metric] for run in runs]
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.1f}{spread}")
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| seed | minutes | peak memory | map of the raw backbone |",
+        "|---|---|---|---|",
+        *(
+            f"| {run['seed']} | {run['seconds'] / 60:.1f} | {run['peak_memory_gib']:.1f} GiB | {run['raw_map']} |"
+            for run in runs
+        ),
+    ]
     recipe = runs[0]["recipe"]
     where = runs[0]["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())

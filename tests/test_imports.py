@@ -34,6 +34,9 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 
+MOST_LINES = 400
+
+
 def module_name(file: Path) -> str:
     return ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
@@ -64,9 +67,48 @@ def at_module_level(tree: ast.Module) -> set[str]:
     return {name for node in tree.body if not isinstance(node, lazy) for name in imports(node)}
 
 
+def test_the_map_shows_every_room_and_floor():
+    text = (SOURCE.parent.parent / "CONTRIBUTING.md").read_text()
+    drawn = [set(rooms.split(", ")) for rooms in re.findall(r"^\| \d+ \| (.*) \|$", text, re.MULTILINE)]
+    assert drawn == list(FLOORS[:-1])
+    tree = text.partition("src/selfembed/")[2].partition("tests/")[0]
+    words = set(re.findall(r"\w+", tree))
+    shown = {name.split(".")[-1] for name in INSIDE if name.split(".")[0] not in ("objectives", "recipes", "terminal")}
+    assert sorted(name for name in shown - words if f"explanation.report.{name}" not in INSIDE) == ["__main__"]
+
+
 def test_every_module_has_a_floor():
     assert len(INSIDE) > 20
     assert {name.split(".")[0] for name in INSIDE} <= FLOOR.keys()
+
+
+def test_no_file_over_400_lines():
+    lines = {name: len(file.read_text().splitlines()) for name, file in FILES.items()}
+    assert sum(lines.values()) > 10_000, "files are counted"
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+# What of other libraries is private and used all the same, each in one file that says why.
+PRIVATE = {
+    ("argparse", "_SubParsersAction"),
+    ("evaluation.mteb_statistics", "_calculate_descriptive_statistics_from_split"),
+    ("terminal.wording", "_actions"),
+}
+
+
+def private_names(name: str, tree: ast.AST) -> set[tuple[str, str]]:
+    """Private attributes of anything but the object itself, by where they are used."""
+    return {
+        (node.value.id if isinstance(node.value, ast.Name) and node.value.id == "argparse" else name, node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    }
+
+
+def test_private_names_of_others_are_few():
+    assert set().union(*(private_names(name, tree) for name, tree in TREES.items())) <= PRIVATE
+    assert private_names("x", ast.parse("del model._quantizer")) == {("x", "_quantizer")}
 
 
 @pytest.mark.parametrize("name", INSIDE)

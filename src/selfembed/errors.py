@@ -16,3 +16,10 @@ class MissingPackage(InputError, ImportError):
 
     def __init__(self, message: str, *, name: str) -> None:
         ImportError.__init__(self, message, name=name)
+
+
+class TrainingDiverged(RuntimeError):
+    """Training has led to a model that is good for nothing; the message says what to change before another try.
+
+    Parameters are written in backticks as in an :class:`InputError`.
+    """

@@ -85,3 +85,12 @@ def test_stdlib_is_parsed_not_imported(tmp_path: Path, monkeypatch: pytest.Monke
         assert pair.body.startswith(long)
     finally:
         module._docstrings.cache_clear()
+
+
+def test_titled_paragraphs_are_those_of_the_corpus_by_document():
+    held = [pair.qualified_name for pair in module.docstring_pairs()[:3]]
+    rows = list(module.titled_python_docs(held_out=held))
+    assert sorted(row["text"] for row in rows) == sorted(module.python_docs(held_out=held))
+    titles = [row["title"] for row in rows]
+    runs = sum(one != other for one, other in zip(titles, titles[1:], strict=False)) + 1
+    assert runs < 1.1 * len(set(titles)), "the paragraphs of one title come together, names that come twice aside"

@@ -10,14 +10,9 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from tiny import SENTENCES, save_tiny
 
 from selfembed.errors import InputError
-from selfembed.losses.contrastive import (
-    TwoViewsLoss,
-    info_nce,
-    require_two_views,
-    set_attention_dropout,
-    supervised_loss,
-)
+from selfembed.losses.contrastive import TwoViewsLoss, info_nce, require_two_views, supervised_loss
 from selfembed.model.backbone import load_backbone
+from selfembed.model.dropout import set_attention_dropout
 from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.objectives.supervised import Supervised
 from selfembed.objectives.two_views import TwoViews

@@ -8,10 +8,11 @@ import torch
 from runs import add_random_adapter, assert_gradient_close, plain_embedder
 from tiny import SENTENCES, VOCAB_SIZE
 
-from selfembed.losses.contrastive import TwoViewsLoss, info_nce, set_attention_dropout
+from selfembed.losses.contrastive import TwoViewsLoss, info_nce
 from selfembed.losses.masked_next_token import MaskedNextTokenLoss
 from selfembed.losses.mixture import MixtureLoss, mini_batch
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
+from selfembed.model.dropout import set_attention_dropout
 from selfembed.model.prompt import PromptIds
 from selfembed.targets.model_derived import ModelDerivedOptions
 from selfembed.targets.token_targets import TokenTargets

@@ -9,7 +9,7 @@ from runs import add_random_adapter, plain_embedder
 from tiny import SENTENCES, VOCAB_SIZE
 from torch.nn.functional import kl_div
 
-from selfembed.errors import InputError
+from selfembed.errors import TrainingDiverged
 from selfembed.losses import divergence
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.model.backbone import raw_backbone
@@ -62,9 +62,9 @@ def test_not_a_number_is_an_input_error(tiny_backbone_dir):
     with torch.no_grad():
         next(embedder.parameters()).fill_(float("nan"))
     targets = TokenTargets.from_rows([([1], [1.0])], vocab_size=VOCAB_SIZE)
-    with pytest.raises(InputError, match="training has diverged"):
+    with pytest.raises(TrainingDiverged, match="training has diverged"):
         TokenTargetLoss(embedder, backbone.head(), targets)(features, torch.tensor([0]))
-    with pytest.raises(InputError, match="training has diverged"):
+    with pytest.raises(TrainingDiverged, match="training has diverged"):
         OnlineModelDerivedLoss(embedder, backbone.head(), ModelDerived(common="online"))(features)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from runs import add_random_adapter, plain_embedder, short_train
+from runs import add_random_adapter, plain_embedder, run_record, short_train
 from safetensors.torch import load_file, save_file
 from tiny import SENTENCES, save_tiny, tiny_model, tiny_tokenizer
 
@@ -222,7 +222,7 @@ def test_a_finished_embedder_brings_its_decoder_layer(tmp_path):
     embedder, backbone, config = plain_embedder(tmp_path / "raw")
     add_random_adapter(embedder)
     embedder.eval()
-    record = {"model": "tiny", "corpus": "sentences", "corpus_report": {"texts": 60}, "seed": 0}
+    record = run_record(model="tiny", corpus="sentences")
     recipe = dataclasses.replace(override(find_recipe("text2token"), {"embed_length": 64}), embedder=config)
     export_embedder(embedder, backbone, recipe, record, tmp_path / "out")
     again = load_backbone(tmp_path / "out")

@@ -33,7 +33,7 @@ def test_it_is_what_its_parts_need():
     assert mixture.whole_batch and mixture.attention_dropout == 0.2 and mixture.needs_tagger
     assert mixture.forwards == 7.0, "the token target reads one of the two views"
     assert Mixture({"masked_next_token": 1, "two_views": 0.2}).forwards == 9.5
-    assert mixture.title == "1 DataDriven + 0.2 TwoViews"
+    assert mixture.display_name == "1 DataDriven + 0.2 TwoViews"
     assert ["text2token" in mixture.citations[0], "simcse" in mixture.citations[1]] == [True, True]
     plain = Mixture({"data_driven": 1, "bag_of_tokens": 1})
     assert not plain.whole_batch and plain.attention_dropout == 0.0 and not plain.trains_memory

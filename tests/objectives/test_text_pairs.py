@@ -150,3 +150,7 @@ def test_training_with_more_turns_than_texts(backbone, tmp_path, objective):
     recipe = Recipe(name="pairs", stages={"pairs": stage})
     embedder = selfembed.train(backbone.folder, Corpus(TITLED), recipe, out=tmp_path / "out", dtype="float32")
     assert embedder.encode(["a text"]).shape[0] == 1
+
+
+def test_the_weight_of_titles_is_not_its_name_in_tables():
+    assert TextPairs(title=0.5).display_name == "TextPairs"

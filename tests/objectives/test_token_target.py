@@ -49,7 +49,7 @@ def computed(monkeypatch) -> list:
     return found
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.title)
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.display_name)
 def test_second_time_from_the_cache(objective, material, computed):
     first = objective.targets(material)
     second = objective.targets(material)

@@ -13,7 +13,7 @@ from runs import weights
 from sentence_transformers import SentenceTransformer
 from tiny import BOS_ID, SENTENCES, save_tiny
 
-from selfembed.errors import InputError
+from selfembed.errors import InputError, TrainingDiverged
 from selfembed.ground.files import write_json
 from selfembed.ground.hashing import content_hash
 from selfembed.model.memory_tokens import memory_embedding
@@ -327,7 +327,7 @@ def test_homogeneous_sets_get_negatives_of_their_own(tiny_backbone_dir, tmp_path
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_backbone_dir, tmp_path):
-    with pytest.raises(InputError, match="the loss became nan: training has diverged"):
+    with pytest.raises(TrainingDiverged, match="the loss became nan: training has diverged"):
         supervised_train(tiny_backbone_dir, tmp_path / "out", {"learning_rate": 1e30, "warmup": 0, "steps": 20})
     assert not (tmp_path / "out").exists()
 

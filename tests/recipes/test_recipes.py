@@ -129,7 +129,7 @@ def test_stages_by_name():
         choose_stages(recipe, ["third"])
     with pytest.raises(InputError, match="no stage left"):
         choose_stages(recipe, [])
-    with pytest.raises(InputError, match="expected one of text2token, text2token-small, bag-of-tokens"):
+    with pytest.raises(InputError, match="expected one of selfembed, .*text2token, text2token-small, bag-of-tokens"):
         find_recipe("text2tokens")
 
 

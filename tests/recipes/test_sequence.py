@@ -40,7 +40,7 @@ def test_whole_recipes_and_stages_that_come_again():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("text2tokn", "recipe 'text2tokn': expected one of text2token, .*; did you mean 'text2token'\\?"),
+        ("text2tokn", "recipe 'text2tokn': expected one of .*text2token, .*; did you mean 'text2token'\\?"),
         ("none such", "recipe 'none such': expected one of [^;]*$"),
         ("text2token -> llm2cmp.two_views", "recipe 'llm2cmp' in .*; did you mean 'llm2comp'"),
         ("text2token.data_drive", "stage 'data_drive': recipe text2token has .*; did you mean 'data_driven'"),

@@ -120,12 +120,12 @@ def test_literal_reading_is_uniform_on_a_real_vocabulary(pets):
 
 def test_statistics_stream_add_up_and_round_trip(pets, tmp_path: Path):
     options = DataDriven()
-    seen: list[int] = []
+    seen: list[tuple] = []
     many = (PETS[i % 3] for i in range(2500))
-    whole = TokenStatistics.collect(many, pets, options, 6, seen.append)
+    whole = TokenStatistics.collect(many, pets, options, 6, lambda *told: seen.append(told))
     parts = [TokenStatistics.collect(PETS * n, pets, options, 6) for n in (400, 433)]
     rest = TokenStatistics.collect(PETS[:1], pets, options, 6)
-    assert seen == [1000, 1000, 500]
+    assert [(task, done) for task, done, _ in seen] == [("token statistics", n) for n in (1000, 2000, 2500)]
     whole.save(tmp_path / "statistics.safetensors")
     for other in (parts[0] + parts[1] + rest, TokenStatistics.load(tmp_path / "statistics.safetensors")):
         assert other.documents == whole.documents == 2500

@@ -74,7 +74,7 @@ def test_special_tokens_spelled_out_in_a_text_are_text_to_stock_classes(kind, tm
     assert ids.before[:2] == (BOS_ID, BOS_ID) and ids.after[-1] == EOS_ID
     add_random_adapter(embedder)
     embedder.eval()
-    export.export_embedder(embedder, backbone, recipe_of(config), dict(RECORD), tmp_path / "out")
+    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
     stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     texts = [f"{SENTENCES[0]} <|eos|>", "<|bos|><|pad|>", f"a<|eos|>{SENTENCES[1]}"]
     model = AutoModel.from_pretrained(tmp_path / "out")

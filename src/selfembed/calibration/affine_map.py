@@ -27,7 +27,7 @@ class AffineMap:
     """``e' = e matrix + bias`` for every embedding e.
 
     Attributes:
-        name: What it does, in words.
+        name: what it does, in words.
         matrix_DK: float32.
         bias_K: float32.
     """
@@ -38,7 +38,8 @@ class AffineMap:
 
     def __call__(self, vectors_ND: np.ndarray) -> np.ndarray:
         """Maps embeddings; returns ``mapped_NK`` in float32."""
-        return vectors_ND.astype(np.float32) @ self.matrix_DK + self.bias_K
+        mapped_NK: np.ndarray = vectors_ND.astype(np.float32) @ self.matrix_DK + self.bias_K
+        return mapped_NK
 
     @property
     def changes_nothing(self) -> bool:
@@ -81,8 +82,8 @@ def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None) ->
     """The maps that are held against each other, the plainest first.
 
     Args:
-        vectors_ND: Embeddings of unlabelled texts, which means and variances are taken of.
-        spectrum_DD: See :func:`spectrum`; None where the embedder has no decoder layer, and thus no bands.
+        vectors_ND: embeddings of unlabelled texts, which means and variances are taken of.
+        spectrum_DD: see :func:`spectrum`; None where the embedder has no decoder layer, and thus no bands.
 
     References:
         The band is EmbedFilter's (arXiv 2606.07502): the middle half of the right singular vectors.
@@ -114,7 +115,7 @@ def add_map(embedder: SentenceTransformer, chosen: AffineMap) -> SentenceTransfo
     """The embedder with a map behind its pooling; its other modules are shared, not copied.
 
     Raises:
-        InputError: The embedder has a map already, or the map is of another width.
+        InputError: the embedder has a map already, or the map is of another width.
     """
     if map_of(embedder) is not None:
         raise InputError("the embedder has an affine map behind its pooling already; expected one without")

@@ -39,20 +39,20 @@ def calibrate(
     """Chooses an affine map on unlabelled text and leaves the embedder with it as a stock folder.
 
     Args:
-        model: The folder of an embedder, or a language model (hub id, folder, GGUF file, ``"embedded"``), which is
+        model: the folder of an embedder, or a language model (hub id, folder, GGUF file, ``"embedded"``), which is
             then read raw, by its last token after the PromptEOL prompt.
-        corpus: As :func:`selfembed.train` takes it; None: ``"python-docs"``.
-        out: The folder to make; must not exist.
-        pairs: Queries of the self-retrieval that the map is chosen by, at most.
-        seed: Of the texts that are drawn.
+        corpus: as :func:`selfembed.train` takes it; None: ``"python-docs"``.
+        out: the folder to make; must not exist.
+        pairs: queries of the self-retrieval that the map is chosen by, at most.
+        seed: of the texts that are drawn.
         device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
-        progress: Called with (task, done, total).
+        progress: called with (task, done, total).
 
     Returns:
         The map and the scores of all that were tried.
 
     Raises:
-        InputError: Something given cannot be used; the message says what and what to do.
+        InputError: something given cannot be used; the message says what and what to do.
     """
     out = Path(out)
     if out.exists():

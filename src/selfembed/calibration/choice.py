@@ -20,9 +20,9 @@ class Choice:
     """The map that was chosen, and how all of them did.
 
     Attributes:
-        map: The one chosen.
+        map: the one chosen.
         scores: nDCG@10 of the self-retrieval by the map's name, from 0 to 1.
-        pairs: Queries that they are means over.
+        pairs: queries that they are means over.
     """
 
     map: AffineMap
@@ -45,9 +45,9 @@ def choose_map(
     """Takes the map with the best self-retrieval; of maps that chance could have put first, the plainest.
 
     Args:
-        search: What is to be found by what.
-        vectors_ND: The embeddings of the search's texts, before any map. Means and variances are taken of them.
-        spectrum_DD: Of the decoder layer, see :func:`selfembed.calibration.affine_map.spectrum`; None has no bands.
+        search: what is to be found by what.
+        vectors_ND: the embeddings of the search's texts, before any map. Means and variances are taken of them.
+        spectrum_DD: of the decoder layer, see :func:`selfembed.calibration.affine_map.spectrum`; None has no bands.
         standard_errors: A map earlier in the list is preferred where the best one's lead over it, query by query, is
             within so many standard errors. It is never taken below the identity's score.
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfembed.data.pair_sources import PassageRow, draw_pairs
+from selfembed.data.pair_sources import draw_pairs
+from selfembed.data.passages import PassageRow
 from selfembed.errors import InputError
 
 LEAST_PAIRS = 8
@@ -23,8 +24,8 @@ class SelfRetrieval:
     """Queries, each of which seeks the passage of the same index.
 
     Attributes:
-        queries: Titles and sentences.
-        passages: The texts that they are of, without them.
+        queries: titles and sentences.
+        passages: the texts that they are of, without them.
     """
 
     queries: tuple[str, ...]
@@ -56,12 +57,12 @@ def self_retrieval(passages: Sequence[PassageRow], count: int, *, seed: int = 0)
     """Makes such a search out of passages, one pair a document.
 
     Args:
-        passages: Those of one document one after the other; one of each document at most is used.
-        count: Pairs, at most.
-        seed: Of what is drawn.
+        passages: those of one document one after the other; one of each document at most is used.
+        count: pairs, at most.
+        seed: of what is drawn.
 
     Raises:
-        InputError: The passages give too few different pairs to tell anything.
+        InputError: the passages give too few different pairs to tell anything.
     """
     pairs = draw_pairs(passages, min(4 * count, 2 * len(passages)), weights=_SOURCES, seed=seed)
     if len({pair.document for pair in pairs}) < LEAST_PAIRS:

@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import zstandard
@@ -22,6 +22,7 @@ _POINTERS = {
     b"/annex/objects/": "git-annex pointer",
 }
 _FETCH = {"Git LFS pointer": "git lfs pull", "git-annex pointer": "git annex get"}
+Opened = gzip.GzipFile | io.BufferedReader
 
 
 class PointerError(Exception):
@@ -53,7 +54,7 @@ def stem(path: Path) -> str:
     return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).stem
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> Opened:
     """Opens a file for reading, decompressed.
 
     Raises:

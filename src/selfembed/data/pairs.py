@@ -52,7 +52,8 @@ class Examples:
     @property
     def negatives(self) -> int:
         """Hard negatives of every row."""
-        return self.rows.num_columns - 2
+        negatives: int = self.rows.num_columns - 2
+        return negatives
 
     @property
     def queries(self) -> list[str]:
@@ -257,7 +258,7 @@ def _by_label(
     kept: list[list[str | None]] = []
     for row, label in zip(rows, labels, strict=True):
         if label:
-            found: list[str | None] = list(wrong.get(row[0], ()))[:most]
+            found = list(wrong.get(row[0], ()))[:most]
             kept.append([*row, *found, *[None] * (most - len(found))])
     filled = _filled(names, kept, where)
     left_out = {

@@ -74,12 +74,25 @@ def python_docs(*, held_out: Collection[str] = ()) -> Iterator[str]:
             yield paragraph
 
 
-def documents() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The help topics and docstrings that the corpus is cut from: their names, and all their paragraphs in order."""
-    for name, paragraphs in _topics().items():
-        yield name, tuple(paragraphs)
-    for doc in _docstrings():
-        yield doc.name, doc.paragraphs
+def titled_python_docs(*, held_out: Collection[str] = ()) -> Iterator[dict[str, str]]:
+    """The paragraphs of :func:`python_docs` as rows, each with the name of its topic or docstring.
+
+    Args:
+        held_out: As :func:`python_docs` takes it.
+
+    Yields:
+        Rows with "text" and "title", those of one title one after the other.
+
+    Raises:
+        InputError: No docstring has such a name.
+    """
+    kept = set(python_docs(held_out=held_out))
+    documents = [*_topics().items(), *((doc.name, doc.paragraphs) for doc in _docstrings())]
+    for title, paragraphs in documents:
+        for paragraph in paragraphs:
+            if paragraph in kept:
+                kept.remove(paragraph)
+                yield {"text": paragraph, "title": title}
 
 
 def docstring_pairs() -> list[DocstringPair]:
@@ -208,8 +221,11 @@ def _docstrings() -> list[_Docstring]:
 
 def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Names and paragraphs of a module, class or function and of what is defined inside it."""
-    scope = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if scope and (doc := ast.get_docstring(node, clean=False)) and (paragraphs := tuple(_paragraphs(doc))):
+    if (
+        isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and (doc := ast.get_docstring(node, clean=False))
+        and (paragraphs := tuple(_paragraphs(doc)))
+    ):
         yield name, paragraphs
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -13,13 +13,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfembed.data.delimited import delimited_rows
-from selfembed.data.files import DELIMITERS, ROWS, UNREADABLE, PointerError, kind, open_file, suffixes
+from selfembed.data.files import DELIMITERS, ROWS, UNREADABLE, Opened, PointerError, kind, open_file, suffixes
 from selfembed.data.ledger import Ledger, Place
 from selfembed.data.words import MAX_ROW, advice_on
 from selfembed.errors import InputError
@@ -114,7 +114,7 @@ def column_names(path: Path) -> tuple[str, ...]:
     return seen[0] if seen else ()
 
 
-def decoded(file: BinaryIO, encoding: str, *, newline: str | None = None) -> TextIO:
+def decoded(file: Opened, encoding: str, *, newline: str | None = None) -> TextIO:
     """A file as text: bytes that are not in the encoding become lone surrogates, which the check of a text finds."""
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding  # drops a mark
     return io.TextIOWrapper(file, encoding, errors="surrogateescape", newline=newline)
@@ -264,7 +264,7 @@ def _space_end(text: str, start: int) -> int:
     return found.end()
 
 
-def _parquet_rows(file: BinaryIO, compressed: bool, choose: Choose, ledger: Ledger, place: Place) -> Iterator[Row]:
+def _parquet_rows(file: Opened, compressed: bool, choose: Choose, ledger: Ledger, place: Place) -> Iterator[Row]:
     with writing(cache_dir()):
         cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=cache_dir()) as unpacked:
@@ -281,7 +281,8 @@ def _parquet_rows(file: BinaryIO, compressed: bool, choose: Choose, ledger: Ledg
 
 def _values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
     try:
-        return array.to_pylist()
+        values: list[Any] = array.to_pylist()
+        return values
     except UnicodeDecodeError:  # Arrow does not check strings: bad bytes become lone surrogates
         binary = pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()
         return [value and value.decode("utf-8", "surrogateescape") for value in array.cast(binary).to_pylist()]

@@ -103,10 +103,10 @@ class Reader:
             yield from self._saved(folder)
             return
         if cloned := hub.cloned_files(folder, self.split, config):
-            files, left_out = cloned
+            paths, left_out = cloned
             for reason, count in left_out.items():
                 self.ledger.skip(reason, count)
-            yield from self._many(map(str, files))
+            yield from self._many(map(str, paths))
             return
         if config is not None:
             raise InputError(

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
 from selfembed.encoding.store import MemoryStore, Vectors, text_key
-from selfembed.encoding.token_budget import TokenBudget, batches, budget_on
+from selfembed.encoding.token_budget import TokenBudget, batches_within, budget_on
 from selfembed.errors import InputError
 from selfembed.ground.page import shorten
 from selfembed.ground.progress import Progress, silent
@@ -98,7 +98,7 @@ def text_batches(
         return np.zeros(len(chunk), dtype=np.int64) if mask is None else mask.sum(-1).cpu().numpy()
 
     done = 0
-    for rows in batches(texts, budget, count_tokens):
+    for rows in batches_within(texts, budget, count_tokens):
         progress(task, done, len(texts))
         yield rows
         done += len(rows)

@@ -6,7 +6,7 @@ Shapes: N texts, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -33,7 +33,15 @@ class KnownVectors(nn.Module):
         self.vectors_ND = torch.as_tensor(vectors_ND, dtype=torch.float32).to(device)
         assert len(self.row_of) == len(self.vectors_ND), "one vector for each text"
 
-    def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> Any:
+    @overload
+    def encode(self, texts: Sequence[str], *, convert_to_tensor: Literal[True], **unused: Any) -> Tensor: ...
+
+    @overload
+    def encode(
+        self, texts: Sequence[str], *, convert_to_tensor: Literal[False] = False, **unused: Any
+    ) -> np.ndarray: ...
+
+    def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> np.ndarray | Tensor:
         """Gives the vectors of texts as SentenceTransformer does.
 
         Raises:

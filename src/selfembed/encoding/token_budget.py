@@ -57,7 +57,7 @@ def budget_on(device: Any, **settings: Any) -> TokenBudget:
     return TokenBudget(**{"tokens": tokens, **settings})
 
 
-def batches(texts: Sequence[str], budget: TokenBudget, count_tokens: TokenCounts) -> Iterator[list[int]]:
+def batches_within(texts: Sequence[str], budget: TokenBudget, count_tokens: TokenCounts) -> Iterator[list[int]]:
     """Yields the rows of each batch; every row once.
 
     Long texts come first: texts of one length share a batch, and memory runs out at once or not at all. They are put

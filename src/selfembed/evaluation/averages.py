@@ -6,7 +6,7 @@ Shapes: B resamples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,22 +52,22 @@ def average_rows(
         for category, names in groups.items()
     }
 
-    def row(name: str, value: Callable[[Average], float], boot: list[np.ndarray | None], over: list[str]) -> Row:
+    def row(name: str, values: Sequence[float], boot: list[np.ndarray | None], over: Sequence[str]) -> Row:
         without = [task for task in over if any(part is None for part in resampled[task].columns)]
         reason = f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} none"
         reasons = [reason if part is None else None for part in boot]
-        values: list[float | None] = [value(average) for average in averages]
         found = Resampled(columns=boot, reasons=reasons)
         return Row(name=name, cells=row_cells(values, parts, found, missing=[None] * len(parts)))
 
     per_task = [_mean_of([resampled[name].columns[column] for name in counted]) for column in columns]
     per_category = [_mean_of([means[column] for means in by_category.values()]) for column in columns]
     rows = [
-        row("per task", lambda average: average.tasks, per_task, counted),
-        row("per category", lambda average: average.categories, per_category, counted),
+        row("per task", [average.tasks for average in averages], per_task, counted),
+        row("per category", [average.categories for average in averages], per_category, counted),
     ]
     for category, names in groups.items():
-        rows.append(row(category, lambda average, c=category: average.by_category[c], by_category[category], names))
+        values = [average.by_category[category] for average in averages]
+        rows.append(row(category, values, by_category[category], names))
     return averages[0].name, tuple(rows)
 
 
@@ -95,4 +95,5 @@ def _average_over(
 
 def _mean_of(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     """None if any part is."""
-    return None if any(part is None for part in parts) else np.mean(parts, axis=0)
+    known = [part for part in parts if part is not None]
+    return np.asarray(np.mean(known, axis=0)) if len(known) == len(parts) else None

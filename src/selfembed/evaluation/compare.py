@@ -78,7 +78,7 @@ def compare(
         )
     # before hours of encoding
     for scores, embedder in zip(known, embedders, strict=True):
-        if scores is None and not isinstance(embedder, SentenceTransformer):
+        if scores is None and not isinstance(embedder, SentenceTransformer | Scores):
             require_embedder(embedder)
     require_distinct_runs(
         [

@@ -261,7 +261,7 @@ def _difference(cell: Cell) -> str:
     found = cell.difference
     if found is None:
         return ""
-    if found.significant is None:
+    if found.low is None or found.high is None:
         return f"{_signed(found.value)} [no interval]"
     interval = f"{_signed(found.value)} [{_signed(found.low)}, {_signed(found.high)}]"
     return interval if found.significant else f"{interval} n.s."

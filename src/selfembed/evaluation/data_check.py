@@ -114,10 +114,12 @@ def _difference(ours: Any, theirs: Any) -> float:
     if isinstance(ours, list):
         length = max(len(ours), len(theirs))
         padded = [values + [0] * (length - len(values)) for values in (ours, theirs)]
-        return sum(abs(a - b) for a, b in zip(*padded, strict=True)) / max(sum(theirs), 1)
+        apart: float = sum(abs(a - b) for a, b in zip(*padded, strict=True)) / max(sum(theirs), 1)
+        return apart
     if math.isclose(ours, theirs, rel_tol=1e-9):
         return 0.0
-    return abs(ours - theirs) / max(abs(theirs), 1)
+    relative: float = abs(ours - theirs) / max(abs(theirs), 1)
+    return relative
 
 
 def _number(value: Any) -> str:

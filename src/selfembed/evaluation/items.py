@@ -15,6 +15,7 @@ import numpy as np
 from selfembed.ground.hashing import content_hash
 
 MEAN, SPEARMAN, PRECISION = "mean", "spearman", "average precision"
+Numbers = Sequence[float] | np.ndarray
 DRAWS = "draws"  # the unit that is no item: the same texts, drawn again
 
 
@@ -40,7 +41,8 @@ class Items:
     gold_N: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return self.values_KN.shape[1]
+        items: int = self.values_KN.shape[1]
+        return items
 
     @property
     def score(self) -> float:
@@ -84,7 +86,7 @@ def mean_items(part: str, unit: str, values: Sequence[float], identity: Any) -> 
     return Items(part=part, unit=unit, key=content_hash(unit, identity), statistic=MEAN, values_KN=values_KN)
 
 
-def ranked_items(part: str, statistic: str, values: Sequence[Sequence[float]], gold: Sequence[float]) -> Items:
+def ranked_items(part: str, statistic: str, values: Sequence[Numbers], gold: Sequence[float]) -> Items:
     """Pairs whose order by K values, high first, is compared with gold."""
     rows = {row.tobytes(): row for row in map(_dense_ranks, values)}  # ways of one order count once
     gold_N = _dense_ranks(gold) if statistic == SPEARMAN else np.asarray(gold, dtype=np.float32)
@@ -104,9 +106,10 @@ def statistic_of(items: Items) -> Callable[[np.ndarray], float]:
     if items.statistic == MEAN:
         return lambda counts_N: float(counts_N @ values_KN[0] / counts_N.sum())
     gold_N = items.gold_N
+    assert gold_N is not None, "only the mean is of values alone"
     if items.statistic == SPEARMAN:
-        classes = [np.unique(row_N, return_inverse=True)[1] for row_N in (gold_N, values_KN[0])]
-        return lambda counts_N: _spearman(*classes, counts_N)
+        first_N, second_N = (np.unique(row_N, return_inverse=True)[1] for row_N in (gold_N, values_KN[0]))
+        return lambda counts_N: _spearman(first_N, second_N, counts_N)
     ways = []
     for row_N in values_KN:
         order_N = np.argsort(-row_N, kind="stable")
@@ -140,7 +143,7 @@ def _average_precision(order_N: np.ndarray, gold_N: np.ndarray, ends: np.ndarray
     return float(np.diff(found, prepend=0) @ precision / found[-1])
 
 
-def _dense_ranks(values: Sequence[float]) -> np.ndarray:
+def _dense_ranks(values: Numbers) -> np.ndarray:
     """0 for the least, equal for equals; float32 holds them exactly up to 16 million."""
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():

@@ -147,8 +147,10 @@ def _retrieval(task: AbsTask, folder: Path) -> Any:
     data = {}
     for subset, place in folders.items():
         ranked = find_file(place, split)
-        rerank = task.metadata.type == "Reranking" and ranked is not None
-        data[subset] = {split: reranking_split(ranked) if rerank else retrieval_split(place, split)}
+        if ranked is not None and task.metadata.type == "Reranking":
+            data[subset] = {split: reranking_split(ranked)}
+        else:
+            data[subset] = {split: retrieval_split(place, split)}
     return data
 
 

@@ -23,4 +23,5 @@ def descriptive_statistics(task: AbsTask, split: str, subset: str | None = None)
         subset: language to count in; None where the task has one only.
     """
     with redirect_stderr(io.StringIO()):  # its progress bars, which cannot be turned off
-        return task._calculate_descriptive_statistics_from_split(split, hf_subset=subset)
+        found: dict[str, Any] = task._calculate_descriptive_statistics_from_split(split, hf_subset=subset)
+    return found

@@ -66,15 +66,17 @@ def resample_task(
     if base is None:
         return Resampled(columns=[None] * len(parts), reasons=first_of_column(reasons, parts))
     for m, score in enumerate(scores):
-        if reasons[m] is None and [items.key for items in score.items] != [items.key for items in base.items]:
+        if score is None or reasons[m] is not None:
+            continue
+        if [items.key for items in score.items] != [items.key for items in base.items]:
             reasons[m] = "mteb judged other items for one embedder than for the other"
-    usable = [m for m, reason in enumerate(reasons) if reason is None]
+    usable = {m: score for m, score in enumerate(scores) if score is not None and reasons[m] is None}
     boot_MB = np.full((len(scores), resamples), np.nan)
     # a task's score is the mean over its splits and languages
-    boot_MB[usable] = 100 * np.mean(
+    boot_MB[list(usable)] = 100 * np.mean(
         [
             resampled_scores(
-                [scores[m].items[part] for m in usable],
+                [score.items[part] for score in usable.values()],
                 resamples=resamples,
                 seed=seed_of(seed, name, items.part),
             )

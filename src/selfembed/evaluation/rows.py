@@ -68,8 +68,8 @@ def row_cells(
     boot, reasons = resampled.columns, resampled.reasons
     cells: list[Cell] = []
     for column, part in enumerate(parts):
-        runs = values[part]
-        if any(value is None for value in runs):
+        runs = [value for value in values[part] if value is not None]
+        if len(runs) < len(values[part]):
             cells.append(Cell(score=None, reason=missing[column] or "no score of one of its runs"))
             continue
         cell = Cell(
@@ -83,7 +83,9 @@ def row_cells(
             value = round(statistics.fmean(runs) - statistics.fmean(cells[0].runs), 4)
             difference = Difference(value=value, reason=reason)
             if reason is None:
-                difference = _difference(value, boot[column] - boot[0])
+                base_B, boot_B = boot[0], boot[column]
+                assert base_B is not None and boot_B is not None, "without a reason both are there"
+                difference = _difference(value, boot_B - base_B)
             cell = dataclasses.replace(cell, difference=difference)
         cells.append(cell)
     return tuple(cells)

@@ -126,15 +126,16 @@ class Scores:
     def average(self) -> Average | None:
         """Both averages over what ran; None if nothing counts."""
         counted = {score.name: score for score in self.scores if score.in_average and score.score is not None}
+        values = {name: score.score for name, score in counted.items() if score.score is not None}
         if not counted:
             return None
         groups: dict[str, list[float]] = {}
-        for score in counted.values():
-            groups.setdefault(score.category, []).append(score.score)
-        means = {category: _mean(values) for category, values in sorted(groups.items())}
+        for name, value in values.items():
+            groups.setdefault(counted[name].category, []).append(value)
+        means = {category: _mean(group) for category, group in sorted(groups.items())}
         asked = [score for score in self.scores if score.in_average or score.score is None]
         name = self._average_name(list(counted.values()), asked)
-        per_task = _mean([score.score for score in counted.values()])
+        per_task = _mean(list(values.values()))
         return Average(name=name, tasks=per_task, categories=_mean(list(means.values())), by_category=means)
 
     def _average_name(self, counted: list[TaskScore], asked: list[TaskScore]) -> str:

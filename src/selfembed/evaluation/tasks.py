@@ -38,7 +38,8 @@ class ChosenTask:
 
     @property
     def name(self) -> str:
-        return self.task.metadata.name
+        name: str = self.task.metadata.name
+        return name
 
     @property
     def comparable(self) -> bool:

@@ -65,7 +65,7 @@ class CompressionOptions:
 
     @property
     def min_tokens(self) -> int:
-        """Of a text that can be split."""
+        """Counts the tokens that a text needs at least to be split."""
         return self.min_context + self.min_continuation
 
     def split(self, tokens: int, *, seed: int, row: int) -> int:
@@ -130,7 +130,8 @@ class CompressionLoss(nn.Module):
         """Mean divergence or cross-entropy in nats of a batch, float32 scalar.
 
         Raises:
-            InputError: a text is shorter than the bounds of the split, or the loss is not a number.
+            InputError: a text is shorter than the bounds of the split.
+            TrainingDiverged: the loss is not a number.
         """
         texts = self.text_ids(sentence_features[0])
         sites = [
@@ -156,7 +157,7 @@ class CompressionLoss(nn.Module):
         return finite((loss_P * weight_P).sum())
 
     def text_ids(self, features: dict[str, Tensor]) -> list[Tensor]:
-        """The ids of each text, with neither memory tokens nor padding."""
+        """Takes the ids of each text, with neither memory tokens nor padding."""
         ids_BT = features["input_ids"]
         first_id = self.memory[0].first_id
         memory_BT = (ids_BT >= first_id) & (ids_BT < first_id + self.memory[0].memory_tokens)
@@ -191,7 +192,7 @@ class CompressionLoss(nn.Module):
         return torch.cat([hidden_TD[site - 1 : len(ids_T)] for hidden_TD, ids_T, site in parts])
 
     def state(self) -> dict[str, Tensor]:
-        """The memory vectors, which are in no adapter."""
+        """Gives the memory vectors, which are in no adapter."""
         return {"memory": self.memory[0].memory.detach().cpu()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -221,6 +222,6 @@ def require_bos(bos_id: int | None) -> int:
 
 
 def padded(rows: list[Tensor]) -> dict[str, Tensor]:
-    """Rows of ids as a batch, padded on the right."""
+    """Pads rows of ids on the right to make a batch."""
     mask_BT = pad_sequence([torch.ones_like(ids_T) for ids_T in rows], batch_first=True)
     return {"input_ids": pad_sequence(rows, batch_first=True), "attention_mask": mask_BT}

@@ -16,7 +16,7 @@ from sentence_transformers.util import batch_to_device, cos_sim
 from torch import Tensor, nn
 
 from selfembed.errors import InputError
-from selfembed.model.modes import decoder_of
+from selfembed.losses.gist import gist_loss
 
 SIMCSE = """\
 @inproceedings{simcse,
@@ -58,14 +58,15 @@ class TwoViewsLoss(nn.Module):
         self.cached = _info_nce(model, temperature, mini_batch_size)
 
     def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy in nats of a batch, float32 scalar."""
-        return self.cached([dict(sentence_features[0]) for _ in self.columns], None)
+        """Computes the mean cross-entropy of a batch, in nats, as a float32 scalar."""
+        loss: Tensor = self.cached([dict(sentence_features[0]) for _ in self.columns], None)
+        return loss
 
     def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor) -> None:
-        """Nothing: the embeddings are all it needs."""
+        """Gives nothing: the embeddings are all that the loss needs."""
 
     def of_embeddings(self, embeddings: list[Tensor], constants: None = None) -> Tensor:
-        """The same from ``first_BD`` and ``second_BD``."""
+        """Computes the same from ``first_BD`` and ``second_BD``."""
         return info_nce(*embeddings, temperature=self.temperature)
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -79,13 +80,13 @@ class TwoViewsLoss(nn.Module):
 def info_nce(
     anchor_BD: Tensor, candidate_ND: Tensor, *, temperature: float, excluded_BN: Tensor | None = None
 ) -> Tensor:
-    """InfoNCE over cosine similarities: candidate i belongs to anchor i, all others do not.
+    """Computes InfoNCE over cosine similarities: candidate i belongs to anchor i, all others do not.
 
     Args:
         anchor_BD: embeddings.
         candidate_ND: embeddings, at least one for every anchor.
         temperature: the similarities are divided by it.
-        excluded_BN: True where a candidate is left out of an anchor's sum; never the one that belongs to it.
+        excluded_BN: true where a candidate is left out of an anchor's sum; never the one that belongs to it.
 
     Returns:
         Mean cross-entropy in nats, float32 scalar.
@@ -103,25 +104,20 @@ def supervised_loss(
     false_negative_margin: float | None = None,
     mini_batch_size: int,
 ) -> CachedMultipleNegativesRankingLoss | CachedGISTEmbedLoss:
-    """InfoNCE from a query to its positive, among all positives and hard negatives of the batch; gradients cached.
+    """Makes InfoNCE from a query to its positive, among all positives and hard negatives of the batch.
 
-    With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829), guided by the model
-    itself as it is in training, dropout included: one more forward pass.
+    Gradients are cached. With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829),
+    guided by the model itself as it is in training, dropout included: one more forward pass.
     """
     if false_negative_margin is None:
         return _info_nce(model, temperature, mini_batch_size)
-    loss = CachedGISTEmbedLoss(
+    return gist_loss(
         model,
-        guide=model,
+        similarity=cosine,
         temperature=temperature,
-        mini_batch_size=mini_batch_size,
-        margin_strategy="absolute",
         margin=false_negative_margin,
-        contrast_anchors=False,
-        contrast_positives=False,
+        mini_batch_size=mini_batch_size,
     )
-    loss.similarity_fct = _Cosine()  # its own computes in the embeddings' dtype
-    return loss
 
 
 def _info_nce(
@@ -134,36 +130,8 @@ def _info_nce(
 
 def cosine(first_ND: Tensor, second_MD: Tensor) -> Tensor:
     """cosine_NM in float32, whatever the embeddings come in."""
-    return cos_sim(first_ND.float(), second_MD.float())
-
-
-class _Cosine(nn.Module):
-    """:func:`cosine`, as CachedGISTEmbedLoss asks for it."""
-
-    def forward(self, first_N1D: Tensor, second_1MD: Tensor) -> Tensor:
-        return cosine(first_N1D.squeeze(1), second_1MD.squeeze(0))
-
-
-def set_attention_dropout(model: nn.Module, probability: float) -> None:
-    """Sets the dropout of attention probabilities, which acts in training mode only.
-
-    Raises:
-        InputError: the family has none that we know of, and some is asked for.
-    """
-    decoder = decoder_of(model)
-    found = 0
-    for module in decoder.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):  # most families hand it to the kernel
-            module.attention_dropout = probability
-            found += 1
-        elif hasattr(getattr(module, "attn_dropout", None), "p"):  # GPT-2
-            module.attn_dropout.p = probability
-            found += 1
-    if probability and not found:
-        raise InputError(
-            f"attention_dropout {probability}: {decoder.config.model_type} has no such dropout that we know of; "
-            "set it to 0, the adapter's dropout still makes two views"
-        )
+    cosine_NM: Tensor = cos_sim(first_ND.float(), second_MD.float())
+    return cosine_NM
 
 
 def require_two_views(model: SentenceTransformer, text: str) -> None:

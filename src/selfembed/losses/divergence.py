@@ -172,7 +172,9 @@ def chunks(hidden_TD: Tensor, head: Head, chunk_rows: int | None = None) -> list
 
 def _per_row(hidden_TD: Tensor, head: Head, divergence: _Divergence, chunk_rows: int | None) -> Tensor:
     wanted = hidden_TD.requires_grad and torch.is_grad_enabled()
-    return _Chunked.apply(hidden_TD, head, divergence, chunks(hidden_TD, head, chunk_rows), wanted)
+    spans = chunks(hidden_TD, head, chunk_rows)
+    value_T: Tensor = _Chunked.apply(hidden_TD, head, divergence, spans, wanted)  # type: ignore[no-untyped-call]
+    return value_T
 
 
 class _Chunked(torch.autograd.Function):

@@ -72,7 +72,7 @@ class MaskedNextTokenOptions:
         return chosen or [int(random.integers(first, last))]
 
     def replacement(self, token: int, *, mask_id: int, vocab_size: int, random: np.random.Generator) -> int:
-        """What stands in the place of a predicted token."""
+        """Draws what stands in the place of a predicted token."""
         draw = random.random()
         if self.style == "all" or draw < _MASKED:
             return mask_id
@@ -80,12 +80,12 @@ class MaskedNextTokenOptions:
 
 
 def mask_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    """The id of the token that masks others.
+    """Finds the id of the token that masks others.
 
     Raises:
         InputError: the vocabulary has none of this name.
     """
-    found = tokenizer.get_vocab().get(token)
+    found: int | None = tokenizer.get_vocab().get(token)
     if found is None:
         raise InputError(
             f"mask_token {token!r}: not in the vocabulary of {len(tokenizer)} tokens; expected one that is; "
@@ -150,7 +150,7 @@ class MaskedNextTokenLoss(nn.Module):
         """Mean cross-entropy in nats over the masked tokens of a batch, float32 scalar.
 
         Raises:
-            InputError: the loss is not a number.
+            TrainingDiverged: the loss is not a number.
             ValueError: a text has no token that can be masked.
         """
         features = sentence_features[0]

@@ -90,11 +90,13 @@ class MixtureLoss(nn.Module):
         self.text_of_turn = torch.tensor(text_of_turn)
         self.by_text = frozenset(by_text)
         self.mini_batch_size = mini_batch_size
-        self.sharing = [name for name, part in parts.items() if isinstance(part, LossOfEmbeddings)]
+        self.sharing: dict[str, LossOfEmbeddings] = {
+            name: part for name, part in parts.items() if isinstance(part, LossOfEmbeddings)
+        }
         others = [name for name in parts if name not in self.sharing]
         self.cut = [name for name in others if name not in whole]
         self.uncut = [name for name in others if name in whole]
-        read = [parts[name].columns for name in self.sharing]
+        read = [part.columns for part in self.sharing.values()]
         self.views: list[View] = [
             (column, k)
             for column in self.columns
@@ -107,7 +109,9 @@ class MixtureLoss(nn.Module):
         size = len(labels)
         step = self.mini_batch_size or size
         spans = [slice(start, min(start + step, size)) for start in range(0, size, step)]
-        constants = {name: self.parts[name].constants(features, self.labels(name, labels)) for name in self.sharing}
+        constants = {
+            name: part.constants(features, self.labels(name, labels)) for name, part in self.sharing.items()
+        }
         if len(spans) > 1 and torch.is_grad_enabled():
             values = self.cached(features, labels, constants, spans)
         else:
@@ -122,22 +126,23 @@ class MixtureLoss(nn.Module):
 
     def embed(self, features: Features) -> Tensor:
         """embedding_BD."""
-        return self.model(dict(features))["sentence_embedding"]
+        embedding_BD: Tensor = self.model(dict(features))["sentence_embedding"]
+        return embedding_BD
 
     def of_views(self, views: Mapping[View, Tensor], constants: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weighted losses of the parts that read embeddings."""
         values = {}
-        for name in self.sharing:
-            columns = self.parts[name].columns
+        for name, part in self.sharing.items():
+            columns = part.columns
             read = [views[column, columns[:place].count(column)] for place, column in enumerate(columns)]
-            values[name] = self.weights[name] * self.parts[name].of_embeddings(read, constants[name])
+            values[name] = self.weights[name] * part.of_embeddings(read, constants[name])
         return values
 
     def cached(
         self, features: Mapping[str, Features], labels: Tensor, constants: Mapping[str, Any], spans: Sequence[slice]
     ) -> dict[str, Tensor]:
         """The losses of the parts that can be cut, the activations of one mini-batch at a time in memory."""
-        states = {}
+        states: dict[tuple[Any, int], RandContext] = {}
         views: dict[View, Tensor] = {}
         values: dict[str, Tensor] = {}
         with torch.no_grad():
@@ -171,12 +176,13 @@ class MixtureLoss(nn.Module):
         labels: Tensor,
         spans: Sequence[slice],
         states: Mapping[tuple[Any, int], RandContext],
-        gradients: Mapping[View, Tensor],
+        gradients: Mapping[View, Tensor | None],
         upstream: Tensor,
     ) -> None:
         """Runs every mini-batch once more, with the same dropout, and takes its gradient back into the model."""
         with torch.enable_grad():
             for view, gradient_BD in gradients.items():
+                assert gradient_BD is not None, "a part reads every view"
                 for span in spans:
                     with states[view, span.start]:
                         embedding_BD = self.embed(mini_batch(features[view[0]], span))
@@ -192,21 +198,24 @@ class MixtureLoss(nn.Module):
         part, numbers = self.parts[name], self.labels(name, labels)
         read = [features[column] for column in getattr(part, "columns", self.columns)]
         if span is None:
-            return self.weights[name] * part([dict(column) for column in read], numbers)
+            whole: Tensor = self.weights[name] * part([dict(column) for column in read], numbers)
+            return whole
         share = (span.stop - span.start) / len(labels)
-        return self.weights[name] * share * part([mini_batch(column, span) for column in read], numbers[span])
+        cut: Tensor = self.weights[name] * share * part([mini_batch(column, span) for column in read], numbers[span])
+        return cut
 
     def state(self) -> dict[str, Tensor]:
         """What the parts keep beside the model, by part."""
-        return {
-            f"{name}.{key}": tensor
-            for name, part in self.parts.items()
-            if hasattr(part, "state")
-            for key, tensor in part.state().items()
-        }
+        tensors: dict[str, Tensor] = {}
+        part: Any
+        for name, part in self.parts.items():
+            if hasattr(part, "state"):
+                tensors |= {f"{name}.{key}": tensor for key, tensor in part.state().items()}
+        return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes back what :meth:`state` gave."""
+        part: Any
         for name, part in self.parts.items():
             if hasattr(part, "restore"):
                 start = f"{name}."

@@ -113,7 +113,8 @@ class PairsLoss(nn.Module):
 
     def embed(self, features: Features) -> Tensor:
         """embedding_BD."""
-        return self.model(dict(features))["sentence_embedding"]
+        embedding_BD: Tensor = self.model(dict(features))["sentence_embedding"]
+        return embedding_BD
 
     def cached(self, features: Mapping[str, Features], same_BB: Tensor, spans: Sequence[slice]) -> Tensor:
         """:meth:`forward`, the activations of one mini-batch at a time in memory."""
@@ -144,6 +145,7 @@ class PairsLoss(nn.Module):
         """Embeds every mini-batch once more, with the same dropout, and takes its gradient back into the model."""
         with torch.enable_grad():
             for name, leaf_BD in leaves.items():
+                assert leaf_BD.grad is not None, "the loss reads every column"
                 for span in spans:
                     with states[name, span.start]:
                         embedding_BD = self.embed(mini_batch(features[name], span))

@@ -11,9 +11,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from selfembed.errors import InputError
+from selfembed.errors import TrainingDiverged
 from selfembed.losses.divergence import chunked_sparse_kl, chunks
-from selfembed.model.backbone import raw_backbone
+from selfembed.model.backbone import LMHead, raw_backbone
 from selfembed.targets.model_derived import CommonDistribution, ModelDerivedOptions
 from selfembed.targets.token_targets import TokenTargets
 
@@ -72,7 +72,7 @@ class TokenTargetLoss(nn.Module):
         """Mean KL in nats of a batch, float32 scalar.
 
         Raises:
-            InputError: the loss is not a number.
+            TrainingDiverged: the loss is not a number.
         """
         constants = self.constants({}, labels)
         return self.of_embeddings([self.model(sentence_features[0])["sentence_embedding"]], constants)
@@ -90,7 +90,7 @@ class TokenTargetLoss(nn.Module):
         """The same from ``embedding_BD`` and :meth:`constants`.
 
         Raises:
-            InputError: the loss is not a number.
+            TrainingDiverged: the loss is not a number.
         """
         return finite(chunked_sparse_kl(embeddings[0], self.head, *constants).mean())
 
@@ -126,7 +126,7 @@ class OnlineModelDerivedLoss(nn.Module):
 
     columns = ("text",)
 
-    def __init__(self, model: SentenceTransformer, head: nn.Module, options: ModelDerivedOptions) -> None:
+    def __init__(self, model: SentenceTransformer, head: LMHead, options: ModelDerivedOptions) -> None:
         super().__init__()
         self.model = model
         self.head = head
@@ -137,7 +137,7 @@ class OnlineModelDerivedLoss(nn.Module):
         """Mean KL in nats of a batch, float32 scalar.
 
         Raises:
-            InputError: the loss is not a number.
+            TrainingDiverged: the loss is not a number.
         """
         features = sentence_features[0]
         constants = self.constants({"text": features}, labels)
@@ -152,12 +152,13 @@ class OnlineModelDerivedLoss(nn.Module):
         """The same from ``embedding_BD`` and :meth:`constants`.
 
         Raises:
-            InputError: the loss is not a number.
+            TrainingDiverged: the loss is not a number.
         """
         return finite(chunked_sparse_kl(embeddings[0], self.head, *constants).mean())
 
     def state(self) -> dict[str, Tensor]:
-        """The sum and the number of texts of the common distribution."""
+        """Gives the sum and the number of texts of the common distribution."""
+        assert self.common.sum_V is not None, "a step was taken"
         return {"sum": self.common.sum_V.cpu(), "texts": torch.tensor(self.common.texts)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -184,14 +185,14 @@ class OnlineModelDerivedLoss(nn.Module):
 
 
 def finite(loss: Tensor) -> Tensor:
-    """The loss itself.
+    """Gives back the loss as it is.
 
     Raises:
-        InputError: it is not a finite number.
+        TrainingDiverged: it is not a finite number.
     """
     if not torch.isfinite(loss):
-        raise InputError(
+        raise TrainingDiverged(
             f"the loss became {loss.item()}: training has diverged; expected a finite number; "
-            "lower the learning rate (--learning-rate), or train in float32 (--dtype float32)"
+            "lower `learning_rate`, or train in float32 (`dtype='float32'`)"
         )
     return loss

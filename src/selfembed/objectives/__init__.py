@@ -14,13 +14,16 @@ __all__ = ["OBJECTIVES", "Mixture", "Objective", "find_objective", "recorded_obj
 
 
 def recorded_objective(fields: Mapping[str, Any]) -> Objective:
-    """The objective that a run record describes: its kind and its options.
+    """Rebuilds the objective that a run record describes by its kind and its options.
 
     Raises:
         InputError: the record is of another version, which had other objectives or other options.
     """
-    kinds = {kind.__name__: kind for kind in (*OBJECTIVES.values(), Mixture)}
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    known: list[type[Objective]] = [*OBJECTIVES.values(), Mixture]
+    kinds = {kind.__name__: kind for kind in known}
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
     kind = options.pop("kind", None)
     if kind not in kinds:
         raise InputError(f"objective {kind}: expected one of {', '.join(kinds)}; the record is of another version")

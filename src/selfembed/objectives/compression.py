@@ -32,7 +32,7 @@ class Compression(CompressionOptions, Objective):
         require_bos(backbone.tokenizer.bos_token_id)
 
     def prepare(self, material: Material) -> Prepared:
-        """The texts that can be split; those that cannot are counted.
+        """Keeps the texts that can be split, and counts those that cannot.
 
         Raises:
             InputError: none can.

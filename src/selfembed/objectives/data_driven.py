@@ -20,11 +20,11 @@ class DataDriven(DataDrivenOptions, TokenTarget):
 
     @property
     def needs_tagger(self) -> bool:
-        """Whether a part-of-speech filter is on."""
+        """Tells whether a part-of-speech filter is on."""
         return bool(self.pos)
 
     def preparation_seconds(self, measured: Measured) -> float:
-        """The count of the corpus's words."""
+        """Estimates how long it takes to count the corpus's words."""
         return measured.words * min(1.0, measured.statistics_texts / measured.texts) / _WORDS_PER_SECOND
 
     def key(self, material: Material) -> list[Any]:

@@ -33,7 +33,7 @@ class MaskedNextToken(MaskedNextTokenOptions, Objective):
         mask_id(backbone.tokenizer, self.mask_token)
 
     def prepare(self, material: Material) -> Prepared:
-        """The texts that have a token to be masked; those that have none are counted.
+        """Keeps the texts that have a token to mask, and counts those that have none.
 
         Raises:
             InputError: none has.

@@ -61,35 +61,35 @@ class Mixture(Objective):
 
     @property
     def citations(self) -> tuple[str, ...]:
-        """Those of its parts."""
+        """Gives the BibTeX entries of all parts."""
         return tuple(dict.fromkeys(citation for part in self.parts.values() for citation in part.citations))
 
     @property
-    def title(self) -> str:
-        """Its parts with their weights."""
-        return " + ".join(f"{self.weights[name]:g} {part.title}" for name, part in self.parts.items())
+    def display_name(self) -> str:
+        """Names the parts with their weights."""
+        return " + ".join(f"{self.weights[name]:g} {part.display_name}" for name, part in self.parts.items())
 
     @property
     def needs_tagger(self) -> bool:
-        """Whether a part does."""
+        """Tells whether a part needs a tagger."""
         return any(part.needs_tagger for part in self.parts.values())
 
     def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
-        """What each part refuses."""
+        """Refuses what any of the parts refuses."""
         for part in self.parts.values():
             part.check(reading, backbone)
 
     def preparation_seconds(self, measured: Measured) -> float:
-        """All parts together."""
+        """Adds up the seconds of all parts."""
         return sum(part.preparation_seconds(measured) for part in self.parts.values())
 
     def targets(self, material: Material) -> TokenTargets | None:
-        """Those of the first part that has some."""
+        """Gives the token targets of the first part that has some."""
         found = (part.targets(material) for part in self.parts.values())
         return next((targets for targets in found if targets is not None), None)
 
     def cut(self, material: Material) -> Material:
-        """As its part that cuts texts does it.
+        """Cuts the texts as the one part does that cuts them.
 
         Raises:
             InputError: two parts do.
@@ -100,7 +100,7 @@ class Mixture(Objective):
         return next(iter(cut.values()), material)
 
     def prepare(self, material: Material) -> Prepared:
-        """What all parts can be trained on.
+        """Keeps the texts that all parts can be trained on.
 
         Raises:
             InputError: there is no text that all parts can be trained on.

@@ -38,17 +38,17 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
             raise InputError(f"common_texts {self.common_texts}: expected at least 1")
 
     def preparation_seconds(self, measured: Measured) -> float:
-        """The pass over the sample."""
+        """Estimates the forward passes over the sample."""
         if self.common != "sample":
             return 0.0
         return min(self.common_texts, measured.texts) * measured.mean_tokens / measured.tokens_per_second
 
+    def targets(self, material: Material) -> TokenTargets:
+        """Gives the targets, from the cache unless they are only looked at: those are of these texts alone."""
+        return self.compute(material) if material.look else super().targets(material)
+
     def key(self, material: Material) -> list[Any]:
         return [material.corpus.fingerprint, raw_model_state(material.embedder, material.head)]
-
-    def targets(self, material: Material) -> TokenTargets:
-        """As the others; but those that are only looked at are not stored: their vectors may be all that is known."""
-        return self.compute(material) if material.look else super().targets(material)
 
     def compute(self, material: Material) -> TokenTargets:
         embedder, head, progress = material.embedder, material.head, material.progress
@@ -60,7 +60,7 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
         return build_targets(embedder, head, material.texts, common, self, progress)
 
     def prepare(self, material: Material) -> Prepared:
-        """Stored targets, or a loss that makes them in the step."""
+        """Prepares stored targets, or a loss that computes them in every step."""
         if self.common == "sample":
             return super().prepare(material)
         loss = OnlineModelDerivedLoss(material.embedder, material.head, self)

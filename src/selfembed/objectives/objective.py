@@ -62,7 +62,7 @@ class Budget:
 
     @property
     def texts(self) -> int:
-        """How often a text is read."""
+        """Counts the texts that are read, repetitions included."""
         return self.steps * self.batch_size
 
     @property
@@ -89,7 +89,7 @@ class Material:
         tagger: of parts of speech.
         statistics_texts: texts of the corpus that are counted, at most.
         budget: of the stage; the default is that of targets that are only looked at.
-        seed: of everything drawn.
+        seed: for everything that is drawn at random.
         folder: of the stage, for what it keeps.
         look: targets are only looked at: what needs the model on other texts makes do with ``texts``.
         progress: told of work that takes time.
@@ -199,17 +199,17 @@ class Objective(ABC):
 
     @property
     def citations(self) -> tuple[str, ...]:
-        """All its BibTeX entries."""
+        """Lists the BibTeX entries."""
         return (self.citation,)
 
     @property
-    def title(self) -> str:
-        """Its name in tables."""
+    def display_name(self) -> str:
+        """Names the objective in tables."""
         return type(self).__name__
 
     @property
     def needs_tagger(self) -> bool:
-        """Whether texts are tagged with parts of speech."""
+        """Tells whether texts have to be tagged with parts of speech."""
         return False
 
     def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
@@ -229,15 +229,15 @@ class Objective(ABC):
         return
 
     def preparation_seconds(self, measured: Measured) -> float:
-        """What :meth:`prepare` takes beside the training steps, roughly."""
+        """Estimates the seconds that :meth:`prepare` takes."""
         return 0.0
 
     def targets(self, material: Material) -> TokenTargets | None:
-        """The token targets of the material's texts, in order; None where it has no such targets."""
+        """Gives the token targets of the material's texts, in order; None if the objective has no token targets."""
         return None
 
     def cut(self, material: Material) -> Material:
-        """The material with the texts that it is trained on in place of those of the corpus; as it is, by default."""
+        """Replaces the texts of the corpus by those that are trained on; by default the material stays as it is."""
         return material
 
     @abstractmethod

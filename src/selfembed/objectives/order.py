@@ -1,4 +1,4 @@
-"""Which text comes when."""
+"""The order in which texts are trained on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selfembed.objectives.objective import Material, Prepared
 
 
 def turns(material: Material, rows: Sequence[int] | None, *, distinct: bool = False) -> list[int]:
-    """The number, among the material's texts, of the text of each turn.
+    """Chooses the text of each turn, by its number among the material's texts.
 
     Args:
         material: whose texts, budget and seed count.
@@ -35,7 +35,7 @@ def turns(material: Material, rows: Sequence[int] | None, *, distinct: bool = Fa
 
 
 def rows_in_order(material: Material, prepared: Prepared) -> Dataset:
-    """The rows as the trainer shall take them: further columns, then ``text`` and ``label``."""
+    """Makes the rows as the trainer takes them: further columns, then ``text`` and ``label``."""
     rows = turns(material, prepared.rows, distinct=prepared.distinct)
     columns = {**material.columns, "text": material.texts}
     taken = {name: [column[row] for row in rows] for name, column in columns.items()}

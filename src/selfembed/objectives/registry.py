@@ -27,7 +27,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def find_objective(name: str) -> Objective:
-    """An objective with its default options.
+    """Finds an objective by its name, with its default options.
 
     Raises:
         InputError: there is none of this name.

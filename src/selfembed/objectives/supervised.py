@@ -14,7 +14,7 @@ from typing import Any, Literal
 from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfembed.data.batches import batches, pools
 from selfembed.data.mining import in_batches, with_mined_negatives
@@ -88,7 +88,7 @@ class Supervised(Objective):
         return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
 
     def check_pairs(self, sets: Sequence[Examples], budget: Budget, *, seed: int) -> None:
-        """Refuses sets of which no batch can be made."""
+        """Refuses sets that no batch can be made of."""
         parts, _ = pools(sets, **self.pools, seed=seed)
         batches(parts, steps=1, batch_size=budget.batch_size, seed=seed)
 
@@ -167,7 +167,7 @@ class SupervisedData(TrainerCallback):
         return every is not None and 0 < step < self.steps and step % every == 0
 
     def at(self, step: int) -> Dataset:
-        """What to train on from this step on, in order; the trainer itself skips what came before."""
+        """Gives the rows to train on from this step on, in order; the trainer itself skips those before."""
         rows = concatenate_datasets(self.pools)
         mined_at = max(filter(self.due, range(step + 1)), default=None)
         if mined_at is None:
@@ -175,7 +175,9 @@ class SupervisedData(TrainerCallback):
         mined = Dataset.from_dict(json.loads(self._file(mined_at).read_text())["rows"])
         return in_batches(rows, mined, self.order)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if control.should_training_stop or not self.due(state.global_step):  # stopped early: none are needed
             return
         mined = [
@@ -188,7 +190,7 @@ class SupervisedData(TrainerCallback):
         control.should_save = control.should_training_stop = True
 
     def record(self) -> dict[str, Any]:
-        """How many rows got new negatives, by step."""
+        """Counts the rows that got new negatives, by step."""
         files = {step: self._file(step) for step in filter(self.due, range(self.steps))}
         found = {step: json.loads(file.read_text())["mined_for"] for step, file in files.items() if file.exists()}
         return {"rows_with_mined_negatives": found} if found else {}
@@ -215,19 +217,21 @@ class BestOnDev(TrainerCallback):
         self.embedder = embedder
         self.folder = folder
         self.curve: list[dict[str, float]] = []
-        self.evaluator = dev and retrieval_evaluator(dev)
+        self.evaluator: InformationRetrievalEvaluator | None = None if dev is None else retrieval_evaluator(dev)
 
     @property
     def best(self) -> dict[str, float]:
-        """Step and score; of equal scores the first."""
+        """Finds the best step and its score; of equal scores the first."""
         return max(self.curve, key=lambda entry: entry["score"])
 
     @property
     def over(self) -> bool:
-        """Whether so many evaluations came since the best that training stops."""
+        """Tells whether the last evaluations brought no gain, so that training stops."""
         return bool(self.curve) and len(self.curve) - 1 - self.curve.index(self.best) >= self.options.patience
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.evaluator is None:
             return
         if self._file.exists():  # written by this run or by one that was interrupted
@@ -236,7 +240,9 @@ class BestOnDev(TrainerCallback):
         if not self.curve:
             self._evaluate(state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         last = state.global_step == state.max_steps
         if self.evaluator is None or (state.global_step % self.options.eval_steps and not last):
             return
@@ -246,7 +252,7 @@ class BestOnDev(TrainerCallback):
             control.should_save = False  # the trainer, resumed here, would make one more step
 
     def record(self) -> dict[str, Any]:
-        """The curve, for the record of the stage."""
+        """Gives the curve, for the record of the stage."""
         if self.evaluator is None:
             return {}
         return {
@@ -271,6 +277,7 @@ class BestOnDev(TrainerCallback):
         return self.folder / f"dev-{step}.safetensors"
 
     def _evaluate(self, step: int) -> None:
+        assert self.evaluator is not None, "callers return without one"
         scores = self.evaluator(self.embedder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.curve.append({"step": step, "score": float(scores[f"dev_cosine_{self.options.metric}"])})
@@ -280,7 +287,7 @@ class BestOnDev(TrainerCallback):
 
 
 def retrieval_evaluator(dev: Examples) -> InformationRetrievalEvaluator:
-    """Queries, with their instruction, against all positives."""
+    """Makes the evaluator that searches all positives for each query, with its instruction."""
     queries = {text: f"q{i}" for i, text in enumerate(dict.fromkeys(dev.queries))}
     documents = {text: f"d{i}" for i, text in enumerate(dict.fromkeys(dev.rows["positive"]))}
     relevant: dict[str, set[str]] = {}

@@ -20,16 +20,16 @@ class TextPairs(Objective):
     """Contrastive learning on pairs that are cut from the corpus itself; see :mod:`selfembed.data.pair_sources`.
 
     Args:
-        title: Weight of pairs of a title and its passage.
-        sentence: Weight of pairs of a sentence and the rest of its passage.
-        parts: Weight of pairs of two parts of one passage.
-        neighbour: Weight of pairs of neighbouring passages of one document.
-        crop: Weight of pairs of two crops of one passage, with words deleted.
-        query_words: Queries are cut to so many words.
-        temperature: Of InfoNCE over cosine similarities.
-        both_directions: Passages search for queries too.
-        false_negative_margin: See :class:`selfembed.losses.pairs.PairsLoss`.
-        centred: Embeddings lose the batch's mean before they are compared.
+        title: weight of pairs of a title and its passage.
+        sentence: weight of pairs of a sentence and the rest of its passage.
+        parts: weight of pairs of two parts of one passage.
+        neighbour: weight of pairs of neighbouring passages of one document.
+        crop: weight of pairs of two crops of one passage, with words deleted.
+        query_words: queries are cut to so many words.
+        temperature: of InfoNCE over cosine similarities.
+        both_directions: passages search for queries too.
+        false_negative_margin: see :class:`selfembed.losses.pairs.PairsLoss`.
+        centred: embeddings lose the batch's mean before they are compared.
 
     References:
         Contriever (arXiv 2112.09118) and AugTriever (arXiv 2212.08841) for the kinds of pairs; the weights are ours.
@@ -76,7 +76,7 @@ class TextPairs(Objective):
         Where the corpus has fewer texts they are gone through again, in other orders, and give other pairs.
 
         Raises:
-            InputError: Fewer than two documents give a pair.
+            InputError: fewer than two documents give a pair.
         """
         rng = random.Random(material.seed)
         passages = CorpusPassages(material.corpus.passages())
@@ -101,7 +101,7 @@ class TextPairs(Objective):
         )
 
     def prepare(self, material: Material) -> Prepared:
-        """All pairs of a material that was cut."""
+        """Takes all pairs of a material that was cut."""
         assert material.places is not None
         documents = material.corpus.passages().select(material.places)["document"]
         loss = PairsLoss(
@@ -116,13 +116,13 @@ class TextPairs(Objective):
         return Prepared(loss=loss, notes={"documents": len(set(documents))})
 
     def shortened(self, query: str) -> str:
-        """The first words of a query."""
+        """Cuts a query to its first words."""
         words = split_words(query)
         return query if len(words) <= self.query_words else join_words(words[: self.query_words])
 
 
 def in_steps(pairs: Sequence[Pair], budget: Budget) -> list[Pair]:
-    """So many pairs as a stage reads, in its order; a pair waits for a step that has none of its document.
+    """Orders as many pairs as a stage reads; a pair waits for a step that has no other pair of its document.
 
     At the end, where only pairs of the same documents are left, they come together.
     """

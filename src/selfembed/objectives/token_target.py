@@ -24,20 +24,20 @@ class TokenTarget(Objective):
 
     @abstractmethod
     def key(self, material: Material) -> list[Any]:
-        """What the targets depend on beside options, backbone and texts."""
+        """Lists what the targets depend on besides options, backbone and texts."""
 
     @abstractmethod
     def compute(self, material: Material) -> TokenTargets:
-        """The targets of the material's texts, computed."""
+        """Computes the targets of the material's texts."""
 
     def targets(self, material: Material) -> TokenTargets:
-        """The targets of the material's texts, from the cache where they were computed before."""
+        """Gives the targets of the material's texts, from the cache where they were computed before."""
         backbone = [material.backbone.fingerprint, tokenizer_hash(material.backbone.tokenizer)]
         key = [*backbone, self, texts_hash(iter(material.texts)), *self.key(material)]
         return stored("targets", key, TokenTargets, lambda: self.compute(material))
 
     def prepare(self, material: Material) -> Prepared:
-        """Targets of all texts; those without one are left out and counted.
+        """Gives the targets of all texts; texts without a target are left out and counted.
 
         Raises:
             InputError: no text has a target.

@@ -37,7 +37,7 @@ class TwoViews(Objective):
             raise InputError(f"attention_dropout {self.attention_dropout}: expected a share from 0 to below 1")
 
     def prepare(self, material: Material) -> Prepared:
-        """All texts.
+        """Takes all texts.
 
         Raises:
             InputError: no dropout is on.

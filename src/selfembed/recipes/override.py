@@ -34,7 +34,8 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
             names = ", ".join(sorted({candidate.rpartition(".")[2] for candidate in _paths(recipe)}))
             raise InputError(f"setting {path!r}: not in recipe {recipe.name}; its settings are {names}")
         changes |= {tuple(found.split(".")): (value, path) for found in paths}
-    return _replace(recipe, changes)
+    changed: Recipe = _replace(recipe, changes)
+    return changed
 
 
 def _paths(value: Any, prefix: str = "") -> list[str]:
@@ -48,7 +49,7 @@ def _paths(value: Any, prefix: str = "") -> list[str]:
 
 
 def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> Any:
-    """All at once, since only together may they be valid."""
+    """Replaces all values at once, since they may be valid only together."""
     by_name: dict[str, dict[tuple[str, ...], tuple[Any, str]]] = {}
     for (name, *rest), change in changes.items():
         by_name.setdefault(name, {})[tuple(rest)] = change
@@ -71,7 +72,7 @@ def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> An
 
 
 def _parse(value: Any, kind: Any, given: str) -> Any:
-    """A value of the field's type from what a command line or a caller gave."""
+    """Reads a value of the field's type from what a command line or a caller gave."""
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if type(None) in options and (value is None or value == "none"):
         return None

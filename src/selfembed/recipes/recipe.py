@@ -46,17 +46,18 @@ class Recipe:
 
     @property
     def citations(self) -> list[str]:
-        """BibTeX entries of the papers that its stages come from."""
+        """Lists the BibTeX entries of the papers that its stages come from."""
         found = (citation for stage in self.stages.values() for citation in stage.objective.citations)
         return list(dict.fromkeys(found))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; objectives carry their kind."""
-        return _plain(self)
+        """Gives plain JSON values; objectives carry their kind."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with these of its stages, in this order.
+    """Keeps some stages of the recipe, in the order given.
 
     Raises:
         InputError: it has no stage of such a name.

@@ -13,7 +13,7 @@ ARROW = "->"
 
 
 def join(name: str, recipes: Mapping[str, Callable[[], Recipe]]) -> Recipe:
-    """The recipe that a sequence describes.
+    """Builds the recipe that a sequence describes.
 
     Each stage keeps its numbers. All else, embedder and LoRA among it, is the first recipe's.
 

@@ -8,6 +8,8 @@ Where the paper is silent or cannot be meant as printed, docs/papers.md says wha
 
 from __future__ import annotations
 
+from typing import Any
+
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.model_derived import ModelDerived
@@ -35,7 +37,7 @@ def text2token_small() -> Recipe:
     Chosen for the embedded backbone on the Python documentation (docs/log.md). ``common="online"`` spares the pass
     over 10,000 texts, the floor keeps tokens that the backbone hardly considers out of the target.
     """
-    common = {"batch_size": 32, "micro_batch_size": 8, "max_length": 80}
+    common: dict[str, Any] = {"batch_size": 32, "micro_batch_size": 8, "max_length": 80}
     return Recipe(
         name="text2token-small",
         stages={

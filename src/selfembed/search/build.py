@@ -153,9 +153,9 @@ def _write(
         checksums={},
     )
     if old is not None and _same_data(old.manifest, settings, reading):
-        kept = {"data": old.manifest.data, "checksums": old.manifest.checksums}
+        manifest = dataclasses.replace(manifest, data=old.manifest.data, checksums=old.manifest.checksums)
         with writing(out):
-            write_json(out / MANIFEST, dataclasses.replace(manifest, **kept).to_dict())
+            write_json(out / MANIFEST, manifest.to_dict())
         report.unchanged = True
         return report
 

@@ -41,7 +41,7 @@ def float_type(store: str) -> type[np.floating]:
     return np.float32 if store == "float32" else np.float16
 
 
-def new_vectors(folder: Path, store: str, passages: int, dimensions: int) -> np.ndarray:
+def new_vectors(folder: Path, store: str, passages: int, dimensions: int) -> np.memmap:
     """An empty mapped matrix of a store's vectors, shape (N, D), to be filled with unit vectors."""
     return np.lib.format.open_memmap(
         folder / _VECTORS, mode="w+", dtype=float_type(store), shape=(passages, dimensions)
@@ -100,7 +100,8 @@ def blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def unit(vectors_BD: np.ndarray) -> np.ndarray:
     """Vectors of length 1 in float32."""
     vectors_BD = np.asarray(vectors_BD, dtype=np.float32)
-    return vectors_BD / np.linalg.norm(vectors_BD, axis=-1, keepdims=True)
+    unit_BD: np.ndarray = vectors_BD / np.linalg.norm(vectors_BD, axis=-1, keepdims=True)
+    return unit_BD
 
 
 class DenseIndex:

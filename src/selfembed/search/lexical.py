@@ -86,7 +86,7 @@ class LexicalIndex:
             texts: to be found.
             language: of stop words and stemmer.
         """
-        import bm25s
+        import bm25s  # type: ignore[import-untyped]
 
         words = Words(language)
         numbers: dict[str, int] = {}

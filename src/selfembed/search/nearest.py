@@ -40,7 +40,7 @@ class NearestIndex:
             InputError: faiss is not installed.
         """
         require_faiss("faiss")
-        import faiss
+        import faiss  # type: ignore[import, unused-ignore]  # it may be installed or not
 
         self._index = faiss.read_index(str(folder / _FILE))
 

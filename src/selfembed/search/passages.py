@@ -233,7 +233,8 @@ def _open_text(path: Path, encoding: str) -> TextIO:
     if compression == ".gz":
         return gzip.open(path, "rt", encoding=encoding, errors="surrogateescape")
     if compression in _COMPRESSED:
-        return zstandard.open(path, "rt", encoding=encoding, errors="surrogateescape")
+        text: TextIO = zstandard.open(path, "rt", encoding=encoding, errors="surrogateescape")
+        return text
     return path.open(encoding=encoding, errors="surrogateescape")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.bare_tokens import BareTokenizer, batches, number_of
+from selfembed.targets.bare_tokens import BareTokenizer, number_of, text_batches
 from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def build_bag_of_tokens(
     bare = BareTokenizer(tokenizer, vocab_size, leading_space=leading_space)
     supports, ids, weights = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     done = 0
-    for batch in batches(texts):
+    for batch in text_batches(texts):
         ids_T, row_T = bare.ids(batch)
         plain_T = ~np.isin(ids_T, bare.special)
         row_U, ids_U = np.divmod(np.unique((row_T * vocab_size + ids_T)[plain_T]), vocab_size)

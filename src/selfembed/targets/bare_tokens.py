@@ -16,6 +16,7 @@ from selfembed.model.prompt import text_backend
 from selfembed.targets.tagger import Span
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
 _BATCH = 1000
@@ -71,7 +72,7 @@ class BareTokenizer:
     def _prefixed(self, texts: Sequence[str]) -> list[str]:
         return [self.prefix + text for text in texts]
 
-    def _flat(self, encodings: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    def _flat(self, encodings: Sequence[Encoding]) -> tuple[np.ndarray, np.ndarray]:
         rows = [encoding.ids for encoding in encodings]
         lengths_B = np.fromiter(map(len, rows), np.int64, len(rows))
         ids_T = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths_B.sum()))
@@ -83,7 +84,7 @@ class BareTokenizer:
         return ids_T, np.repeat(np.arange(len(rows)), lengths_B)
 
 
-def batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
+def text_batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
     """Cuts a stream of texts into lists."""
     stream = iter(texts)
     while batch := list(islice(stream, size)):

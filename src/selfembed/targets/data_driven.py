@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_file
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.bare_tokens import BareTokenizer, batches, number_of
+from selfembed.targets.bare_tokens import BareTokenizer, number_of, text_batches
 from selfembed.targets.tagger import UNIVERSAL_TAGS, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
@@ -121,7 +121,7 @@ class TokenStatistics:
         bare = BareTokenizer(tokenizer, vocab_size, leading_space=options.leading_space)
         group_V = _groups(tokenizer, vocab_size, options)
         documents, df_V, count_V = 0, np.zeros(vocab_size, np.int64), np.zeros(vocab_size, np.int64)
-        for batch in batches(texts):
+        for batch in text_batches(texts):
             ids_T, row_T = bare.ids(batch)
             documents += len(batch)
             count_V += np.bincount(ids_T, minlength=vocab_size)
@@ -151,7 +151,8 @@ class TokenStatistics:
     @property
     def idf_V(self) -> np.ndarray:
         """Eq. 12 in nats; a token the corpus lacks counts as in one text."""
-        return np.log(self.documents / np.maximum(self.df_V, 1))
+        idf_V: np.ndarray = np.log(self.documents / np.maximum(self.df_V, 1))
+        return idf_V
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file; it appears under its name only when complete."""
@@ -219,11 +220,12 @@ def build_targets(
     idf_V[bare.special] = 0.0  # unknown tokens
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
     supports, ids, weights, rests, done = [np.zeros(1, np.int64)], [], [], [], 0
-    for batch in batches(texts):
+    for batch in text_batches(texts):
         if options.pos is None:
             ids_T, row_T = bare.ids(batch)
             kept_T = np.ones(len(ids_T), bool)
         else:
+            assert tagger is not None, "refused above"
             words = [[span for span in spans if span[2] in options.pos] for spans in tagger.tag(batch)]
             ids_T, row_T, kept_T = bare.ids_and_kept(batch, words)
         row_U, ids_U, count_U = _count(row_T[kept_T], ids_T[kept_T], group_V, written_V)
@@ -287,7 +289,8 @@ def _written_as(
         order = np.lexsort((own_V, -count_V, group_V))
         groups, first = np.unique(group_V[order], return_index=True)
         own_V[groups] = order[first]
-        return own_V[group_V]
+        written_V: np.ndarray = own_V[group_V]
+        return written_V
     plain, spaced_V = _plain_forms(tokenizer, len(group_V))
     wanted: dict[str, int] = {}
     for i in np.flatnonzero(spaced_V == (options.variant_form == "spaced")):

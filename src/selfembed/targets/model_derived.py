@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from selfembed.errors import InputError
 from selfembed.ground.progress import Progress, silent
-from selfembed.model.backbone import raw_backbone
+from selfembed.model.backbone import LMHead, raw_backbone
 from selfembed.targets.token_targets import TokenTargets
 
 _CHUNK = 256  # texts between two progress reports
@@ -102,10 +103,13 @@ class CommonDistribution:
     @property
     def log_V(self) -> torch.Tensor:
         """Log of the mean, float32."""
+        assert self.sum_V is not None, "texts were counted in"
         return (self.sum_V / self.texts).log().float()
 
 
-def raw_log_probabilities(embedder: SentenceTransformer, head: nn.Module, texts: Sequence[str]) -> Iterator:
+def raw_log_probabilities(
+    embedder: SentenceTransformer, head: nn.Module, texts: Sequence[str]
+) -> Iterator[tuple[range, torch.Tensor]]:
     """Yields ``(rows, log_q_BV)`` of the raw backbone in chunks, in the order of the texts."""
     with raw_backbone(embedder):
         for start in range(0, len(texts), _CHUNK):
@@ -127,7 +131,7 @@ def common_distribution(
 
 def build_targets(
     embedder: SentenceTransformer,
-    head: nn.Module,
+    head: LMHead,
     texts: Sequence[str],
     common: CommonDistribution,
     options: ModelDerivedOptions,
@@ -135,7 +139,7 @@ def build_targets(
 ) -> TokenTargets:
     """The model-derived targets of texts; tokens below a millionth of the weight are left out."""
 
-    def rows() -> Iterator:
+    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for chunk, log_q_BV in raw_log_probabilities(embedder, head, texts):
             ids_BK, weights_BK = options.distribution(log_q_BV, common.log_V.to(log_q_BV.device))
             for ids_K, weights_K in zip(ids_BK.cpu().numpy(), weights_BK.cpu().numpy(), strict=True):

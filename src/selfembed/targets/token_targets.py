@@ -89,7 +89,7 @@ class TokenTargets:
         """Entropy in nats, per text; 0 where the target is empty."""
         terms_S = -self.weights_S.astype(np.float64) * np.log(np.maximum(self.weights_S, 1e-30))
         sums_S1 = np.concatenate([[0.0], np.cumsum(terms_S)])
-        entropy_N = sums_S1[self.offsets_N1[1:]] - sums_S1[self.offsets_N1[:-1]]
+        entropy_N: np.ndarray = sums_S1[self.offsets_N1[1:]] - sums_S1[self.offsets_N1[:-1]]
         if self.rest_N is not None:
             rest_N = self.rest_N.astype(np.float64)
             each_N = rest_N / np.maximum(self.vocab_size - self.support_N, 1)
@@ -125,13 +125,13 @@ class TokenTargets:
 
     def select(self, rows: Sequence[int]) -> TokenTargets:
         """The targets of some of the texts."""
-        rows = np.asarray(rows, dtype=np.int64)
-        spans = [np.arange(self.offsets_N1[i], self.offsets_N1[i + 1]) for i in rows]
+        rows_M = np.asarray(rows, dtype=np.int64)
+        spans = [np.arange(self.offsets_N1[i], self.offsets_N1[i + 1]) for i in rows_M]
         taken_S = np.concatenate([np.zeros(0, np.int64), *spans])
         return TokenTargets(
-            offsets_N1=np.concatenate([[0], np.cumsum(self.support_N[rows])]),
+            offsets_N1=np.concatenate([[0], np.cumsum(self.support_N[rows_M])]),
             ids_S=self.ids_S[taken_S],
             weights_S=self.weights_S[taken_S],
             vocab_size=self.vocab_size,
-            rest_N=None if self.rest_N is None else self.rest_N[rows],
+            rest_N=None if self.rest_N is None else self.rest_N[rows_M],
         )

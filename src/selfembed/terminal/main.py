@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from selfembed.errors import InputError
+from selfembed.errors import InputError, TrainingDiverged
 from selfembed.terminal import calibrate, compare, doctor, evaluate, explain, index, search, targets, train
 from selfembed.terminal.wording import worded
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         quiet_libraries()
         status: int = options.run(options)
         return status
-    except InputError as error:
+    except (InputError, TrainingDiverged) as error:
         print(f"selfembed: error: {worded(str(error), options)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -23,6 +23,7 @@ def worded(message: str, options: argparse.Namespace) -> str:
         message: of the library.
         options: what was parsed; ``verb`` is the parser whose options are meant, as a rule the verb's own.
     """
+    # argparse has no public name for the options of a parser.
     flags = {action.dest: action for action in options.verb._actions if action.option_strings}
 
     def head(found: re.Match[str]) -> str:

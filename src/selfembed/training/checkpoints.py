@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from selfembed.ground.files import arriving_file
 from selfembed.ground.progress import Progress
@@ -36,17 +37,24 @@ class StageWatch(TrainerCallback):
 
     @property
     def has_state(self) -> bool:
-        """Whether a checkpoint holds a file of it."""
+        """Tells whether a checkpoint holds a file of this state."""
         return self.prepared.state is not None
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         shown = self.name
         if logs and "loss" in logs:
             finite(torch.tensor(logs["loss"]))  # before this step's checkpoint is written
             shown = f"{self.name}, loss {logs['loss']:.3f}"
         self.progress(shown, state.global_step, self.steps)
 
-    def on_save(self, args, state, control, **kwargs) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.prepared.state is not None:
             file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _STATE_FILE
             with arriving_file(file) as staging:
@@ -59,12 +67,12 @@ class StageWatch(TrainerCallback):
 
 
 def checkpoint_step(checkpoint: Path | None) -> int:
-    """The step after which a checkpoint was written; 0 for none."""
+    """Reads the step after which a checkpoint was written; 0 without a checkpoint."""
     return int(checkpoint.name.split("-")[1]) if checkpoint else 0
 
 
 def last_checkpoint(folder: Path, watch: StageWatch) -> Path | None:
-    """The newest checkpoint that was written to its end; the trainer writes ``trainer_state.json`` last."""
+    """Finds the newest checkpoint that was written to its end; the trainer writes ``trainer_state.json`` last."""
     found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
     for checkpoint in found:
         try:

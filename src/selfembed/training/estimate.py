@@ -84,7 +84,7 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def example_lengths(plan: Plan) -> list[int]:
-    """Tokens of the texts of the first labelled examples of each set."""
+    """Counts the tokens of the first labelled examples of each set."""
     texts = [
         text
         for examples in plan.pairs
@@ -95,18 +95,19 @@ def example_lengths(plan: Plan) -> list[int]:
 
 
 def forward_rate(embedder: SentenceTransformer, texts: list[str]) -> float:
-    """Tokens per second of a forward pass, prompt included."""
+    """Measures the tokens per second of a forward pass, prompt included."""
     embedder.encode(texts[:4], show_progress_bar=False)
     tokens = sum(min(len(ids), embedder.max_seq_length) for ids in embedder.tokenizer(texts)["input_ids"])
     started = time.perf_counter()
     embedder.encode(texts, batch_size=len(texts), show_progress_bar=False)
-    return tokens / (time.perf_counter() - started)
+    rate: float = tokens / (time.perf_counter() - started)
+    return rate
 
 
 def training_memory_gib(
     backbone: Backbone, parameters: int, dtype: torch.dtype, *, batch_size: int, max_length: int
 ) -> float:
-    """Rough need of a training step, in GiB: weights, decoder layer, activations kept for the backward pass.
+    """Estimates the GiB of a training step: weights, decoder layer, activations kept for the backward pass.
 
     About 34 numbers per token, layer and hidden unit are kept (Korthikanti et al. 2022 count 34 bytes in 16 bit with
     dropout masks; gated feed-forward layers and float32 adapters add as much again), and three float32 copies of the
@@ -118,4 +119,5 @@ def training_memory_gib(
     weights = parameters * width + backbone.vocab_size * hidden * 4
     activations = batch_size * max_length * config.num_hidden_layers * hidden * 34 * width
     logits = 3 * batch_size * backbone.vocab_size * 4
-    return (weights + activations + logits) / 2**30 + 0.6
+    gib: float = (weights + activations + logits) / 2**30 + 0.6
+    return gib

@@ -15,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 from selfembed.calibration.affine_map import AffineMap, without_map
 from selfembed.errors import InputError
@@ -129,7 +129,7 @@ def export_embedder(
 
 
 def name_pooling_in_folder(folder: Path) -> None:
-    """Has modules.json name the copy of our pooling class that lies in the folder, not the one in this package."""
+    """Makes modules.json name the copy of our pooling class that lies in the folder, not the one in this package."""
     file = folder / "modules.json"
     modules = json.loads(file.read_text())
     ours = f"{MemoryPooling.__module__}.{MemoryPooling.__name__}"
@@ -139,7 +139,7 @@ def name_pooling_in_folder(folder: Path) -> None:
 
 
 def merged_backbone(trained: SentenceTransformer, weights: Backbone, folder: Path) -> Backbone:
-    """A backbone with the adapter added to its weights, as a folder, for a stage that begins with a fresh adapter.
+    """Saves a backbone with the adapter added to its weights, for a stage that begins with a fresh adapter.
 
     Its decoder layer and memory vectors are not in it. A folder that is there already is taken as it is.
     """
@@ -151,8 +151,8 @@ def merged_backbone(trained: SentenceTransformer, weights: Backbone, folder: Pat
     return merged
 
 
-def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> torch.nn.Module:
-    """The backbone with the adapter's update added to its weights; the model in memory is left alone."""
+def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> PreTrainedModel:
+    """Adds the adapter's update to freshly loaded weights; the model in memory is left alone."""
     size = sum(parameter.numel() for parameter in trained.parameters())
     dtype = torch.float32 if size < _FLOAT32_PARAMETERS else "auto"
     trained.transformers_model.save_pretrained(folder)
@@ -165,7 +165,7 @@ def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> tor
 
 
 def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: SentenceTransformer) -> float:
-    """Least cosine between the vectors of the model in memory and of the folder, over texts of mixed length.
+    """Measures the least cosine between the vectors of the model in memory and those of the folder, over a few texts.
 
     Raises:
         InputError: below 0.9999 in float32; below 0.99 where the model in memory computes in bfloat16.
@@ -184,10 +184,10 @@ def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: Senten
 
 
 def model_card(recipe: Recipe, record: RunRecord) -> str:
-    """README.md of the folder."""
+    """Writes the folder's README.md."""
     config = recipe.embedder
     stages = "\n".join(
-        f"| {name} | {stage.objective.title} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {name} | {stage.objective.display_name} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
         f"| {stage.learning_rate:g} |"
         for name, stage in recipe.stages.items()
     )
@@ -240,7 +240,7 @@ generates text. The backbone's licence applies.
 
 
 def _material(recipe: Recipe, record: RunRecord) -> str:
-    """What the recipe's stages read, in words."""
+    """Says in words what the recipe's stages read."""
     read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.pairs or []]
     if any(stage.texts for stage in recipe.stages.values()):
         texts = f"{record.corpus_report['texts']:,} texts of `{record.corpus}`"
@@ -249,7 +249,7 @@ def _material(recipe: Recipe, record: RunRecord) -> str:
 
 
 def _instructions(record: RunRecord) -> str:
-    """What whoever embeds a query has to know; nothing where no set of pairs had an instruction."""
+    """Says how to embed a query; nothing if no set of pairs had an instruction."""
     lines = [f"- `{one['instruction']}: QUERY`" for one in record.pairs or [] if one["instruction"]]
     if not lines:
         return ""

@@ -25,13 +25,13 @@ _LENGTH = 128  # tokens that are read of a text
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is shipped, and why.
+    """What is shipped as the result of training, and why.
 
     Attributes:
-        trained: Whether the trained embedder is shipped; else the raw one, which found more.
-        choice: The map of the one that is shipped.
+        trained: whether the trained embedder is shipped; else the raw one, which found more.
+        choice: the map of the one that is shipped.
         raw: nDCG@10 of the self-retrieval with the raw embedder and the best map for it, from 0 to 1.
-        record: For the record of the run.
+        record: for the record of the run.
     """
 
     trained: bool
@@ -46,7 +46,7 @@ def judge(plan: Plan, embedder: SentenceTransformer, progress: Progress) -> Judg
     The texts are those that training comes to last; they are unseen where it leaves enough unread.
 
     Raises:
-        InputError: The corpus gives too few pairs.
+        InputError: the corpus gives too few pairs.
     """
     pairs = plan.recipe.calibration_pairs
     unread = len(plan.corpus) - sum(stage.texts for stage in plan.recipe.stages.values())
@@ -80,5 +80,5 @@ def make_raw(embedder: SentenceTransformer) -> None:
 
 
 def shipped_weights(plan: Plan, judgement: Judgement | None, weights: Backbone) -> Backbone:
-    """What the adapter is merged into: the stages' weights, or the backbone where the raw embedder is shipped."""
+    """Chooses what the adapter is merged into: the stages' weights, or the backbone if that is shipped raw."""
     return weights if judgement is None or judgement.trained else plan.backbone

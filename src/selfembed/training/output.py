@@ -96,7 +96,7 @@ def remove_work_folder(work: Path) -> None:
 
 
 @contextmanager
-def nothing_left_of_nothing(work: Path) -> Iterator[None]:
+def removed_unless_resumable(work: Path) -> Iterator[None]:
     """Takes a work folder away when an error came before there was anything to go on from."""
     try:
         yield

@@ -45,13 +45,13 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """Content hash: two plans of one key end in the same weights on the same machine."""
+        """Hashes the content: two plans with the same key give the same weights on the same machine."""
         parts = (self.backbone.fingerprint, self.corpus.fingerprint, self.recipe.to_dict(), self.seed)
         labelled = [self._labelled()] if self.pairs else []  # the key of a plan without any stays what it was
         return content_hash(*parts, str(self.dtype), self.device, self.tagger_name, *labelled)
 
     def _labelled(self) -> dict[str, Any]:
-        """Pairs for the record; nothing where there are none."""
+        """Describes the pairs for the record; empty without pairs."""
         found: dict[str, Any] = {}
         if self.pairs:
             found["pairs"] = [examples.to_dict() for examples in self.pairs]
@@ -60,7 +60,7 @@ class Plan:
         return found
 
     def material(self, *, max_length: int, **given: Any) -> Material:
-        """What an objective of this plan works with.
+        """Collects what an objective of this plan works with.
 
         Args:
             max_length: tokens of an input, for the raw embedder that is built where ``make_embedder`` is not given.
@@ -153,7 +153,7 @@ def make_plan(
 
 
 def check_stages(recipe: Recipe, backbone: Backbone) -> None:
-    """Refuses a recipe of which a stage cannot train its embedder.
+    """Refuses a recipe with a stage that cannot train its embedder.
 
     Raises:
         InputError: one line that names the stage.
@@ -177,7 +177,7 @@ def find_corpus(given: Any, pairs: tuple[Examples, ...]) -> Corpus:
 def read_pairs(
     recipe: Recipe, pairs: Any, dev: Any, instructions: Mapping[str, str] | None, *, seed: int
 ) -> tuple[tuple[Examples, ...], Examples | None]:
-    """The labelled examples of a plan, to train on and to stop by.
+    """Reads the labelled examples of a plan, to train on and to decide when to stop.
 
     Raises:
         InputError: the recipe needs some and there are none, or has no use for what is given, or they are bad.
@@ -209,7 +209,7 @@ def read_pairs(
 
 
 def _without_pairs(recipe: Recipe) -> str | None:
-    """Name of the nearest recipe that reads texts alone, of those that have the other stages where there are any."""
+    """Names the nearest recipe that reads texts alone, of those that have the other stages where there are any."""
     rest = [name for name, stage in recipe.stages.items() if stage.objective.reads == "texts"]
     made = {name: make().stages for name, make in RECIPES.items()}
     alone = [name for name, stages in made.items() if all(one.objective.reads == "texts" for one in stages.values())]
@@ -218,7 +218,7 @@ def _without_pairs(recipe: Recipe) -> str | None:
 
 
 def read_dev(dev: Any) -> Examples:
-    """The pairs that decide when to stop.
+    """Reads the pairs that decide when to stop.
 
     Raises:
         InputError: they are bad, or there is nothing to choose the right positive from.

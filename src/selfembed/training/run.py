@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from selfembed.errors import InputError
+from selfembed.errors import InputError, TrainingDiverged
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import writing
 from selfembed.ground.progress import Progress, silent
@@ -19,7 +19,7 @@ from selfembed.model.folder import RunRecord, StageRecord
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
 from selfembed.training.judgement import judge, make_raw, shipped_weights
-from selfembed.training.output import nothing_left_of_nothing, open_work_folder, remove_work_folder, require_new
+from selfembed.training.output import open_work_folder, remove_work_folder, removed_unless_resumable, require_new
 from selfembed.training.plan import Plan, make_plan
 from selfembed.training.stage import run_stages
 
@@ -108,7 +108,7 @@ def run_plan(
     """
     out = Path(out)
     work = open_work_folder(plan, out)
-    with writing(work), nothing_left_of_nothing(work):
+    with writing(work), removed_unless_resumable(work):
         stages = []
         for trained in run_stages(plan, lambda number, name: work / f"{number}-{name}", progress=progress):
             stages.append(trained.record)
@@ -142,16 +142,16 @@ def run_plan(
 
 
 def require_sound(embedder: SentenceTransformer, plan: Plan) -> None:
-    """The leak probe once more, on the trained model.
+    """Probes once more, on the trained model, whether attention is as it should be.
 
     Raises:
-        InputError: it fails, though the raw backbone passed it: training has broken the model.
+        TrainingDiverged: it is not, though that of the raw backbone was: training has broken the model.
     """
     try:
         require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
     except InputError as error:
         rates = ", ".join(f"{stage.learning_rate:g}" for stage in plan.recipe.stages.values())
-        raise InputError(
+        raise TrainingDiverged(
             f"training has diverged: its tokens no longer see each other as the raw backbone's do ({error}); "
             f"lower the learning rate, now {rates}"
         ) from error

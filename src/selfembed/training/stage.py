@@ -23,10 +23,9 @@ from transformers import PrinterCallback, set_seed
 from selfembed.data.sampling import choose_rows
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Progress, silent
-from selfembed.losses.contrastive import set_attention_dropout
 from selfembed.model.adapter import add_trainable_adapter, load_adapter, save_adapter
 from selfembed.model.backbone import Backbone, LMHead
-from selfembed.model.dropout import draw_dropout_quickly
+from selfembed.model.dropout import draw_dropout_quickly, set_attention_dropout
 from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.model.modes import checkpointing_kwargs
@@ -36,6 +35,7 @@ from selfembed.recipes import Stage
 from selfembed.training.checkpoints import StageWatch, checkpoint_step, last_checkpoint
 from selfembed.training.export import merged_backbone
 from selfembed.training.plan import Plan
+from selfembed.training.trainer_card import keep_texts_out_of_card
 
 _EAGER_LENGTH = 128  # tokens
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -102,10 +102,10 @@ def run_stages(
 def trainable_embedder(
     plan: Plan, weights: Backbone, *, memory_of: SentenceTransformer | None = None
 ) -> SentenceTransformer:
-    """The embedder of a plan with a fresh adapter.
+    """Builds the embedder of a plan, with a fresh adapter.
 
     Args:
-        plan: whose embedder, adapter and seed count.
+        plan: gives embedder, adapter and seed.
         weights: the plan's backbone, or that with earlier stages merged into it.
         memory_of: embedder whose memory vectors are carried over.
     """
@@ -115,15 +115,14 @@ def trainable_embedder(
     )
     if memory_of is not None and plan.recipe.embedder.memory_tokens:
         memory_embedding(embedder).memory.data.copy_(memory_embedding(memory_of).memory)
-    # The trainer's model card would pick examples out of the corpus; the folder gets a card of ours.
-    embedder.model_card_data.widget = [{"text": "unused"}]
+    keep_texts_out_of_card(embedder)
     add_trainable_adapter(embedder, plan.recipe.lora)
     train_fast_on_cpu(embedder, plan.device, max(stage.max_length for stage in plan.recipe.stages.values()))
     return embedder
 
 
 def train_fast_on_cpu(embedder: SentenceTransformer, device: str, max_length: int) -> None:
-    """What makes a step on a CPU faster and changes nothing but rounding (docs/log.md).
+    """Makes training steps on a CPU faster, and changes nothing but rounding (docs/log.md).
 
     The backward pass of the fused attention kernel takes longer there than that of plain matrix products, which need
     memory by the square of the length; torch's dropout draws its numbers one by one; and the allocator gives a step's
@@ -253,14 +252,14 @@ def optimise(
 
 
 def curve_entry(logged: dict[str, Any]) -> dict[str, Any]:
-    """A step as the record keeps it; what the trainer logs beside its own numbers are the parts of the loss."""
+    """Keeps of a logged step what the record holds; numbers that are not the trainer's own are parts of the loss."""
     own = ("step", "loss", "grad_norm", "learning_rate")
     parts = {key: value for key, value in logged.items() if key not in (*own, "epoch")}
     return {**{key: logged[key] for key in own if key in logged}, **({"parts": parts} if parts else {})}
 
 
 def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransformerTrainingArguments:
-    """A stage's numbers, as the trainer takes them."""
+    """Translates a stage's numbers into the trainer's arguments."""
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
@@ -286,5 +285,5 @@ def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransf
 
 
 def in_order(dataset: Dataset, batch_size: int, drop_last: bool, **unused: Any) -> BatchSampler:
-    """The trainer's batches, from a dataset that is in its order already."""
+    """Makes the trainer's batches of a data set that is in order already."""
     return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
