@@ -38,6 +38,8 @@ TRAIN = ["train", "--max-length", "3", "--set", "steps=0", "--corpus", "texts.tx
         (["explain", "x", "-k", "0"], "k 0: expected at least 1", "-k 0: expected at least 1"),
         (["explain", "x"], "k 10: expected at most 5", "k 10: expected at most 5"),
         (["explain", "x"], "", ""),
+        (["doctor", "--model", "x"], "model x: use `attention='causal'`", "--model x: use --attention causal"),
+        (["doctor"], "seed 0: no option of its own", "seed 0: no option of its own"),
     ],
 )
 def test_worded(arguments, message, said):

@@ -9,7 +9,6 @@ under its name only when complete and is never changed, so several processes may
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from selfembed.ground.files import writing
+from selfembed.ground.files import arriving_file
 
 _KEY_BYTES = 16  # of a SHA-256: two of a billion texts coincide with a probability of 1e-21
 
@@ -99,15 +98,9 @@ class VectorStore:
         if not keys:
             return
         file = self.folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:32]}.safetensors"
-        partial = file.with_name(f".{file.stem}.{os.getpid()}.tmp")
         keys_NK = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), _KEY_BYTES)
-        with writing(file):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file({"keys": keys_NK, "vectors": np.ascontiguousarray(vectors_ND, dtype=np.float32)}, partial)
-                partial.replace(file)
-            finally:
-                partial.unlink(missing_ok=True)
+        with arriving_file(file) as staging:
+            save_file({"keys": keys_NK, "vectors": np.ascontiguousarray(vectors_ND, dtype=np.float32)}, staging)
         self._index(file, keys_NK)
 
     def get(self, keys: Sequence[bytes]) -> np.ndarray:

@@ -127,9 +127,14 @@ def require_choice(name: str, value: Any, choices: Iterable[Any], *, none: bool 
         return
     shown = [repr(choice) if isinstance(choice, str) else str(choice) for choice in [*choices, *([None] * none)]]
     words = f"{', '.join(shown[:-1])} or {shown[-1]}" if len(shown) > 1 else "".join(shown)
-    close = nearest(str(value), [choice for choice in choices if isinstance(choice, str)])
-    advice = f"; did you mean {close!r}?" if close else ""
+    advice = did_you_mean(str(value), [choice for choice in choices if isinstance(choice, str)])
     raise InputError(f"{name} {value!r}: expected {words}{advice}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: ``; did you mean 'text2token'?``, or nothing where no known name is near."""
+    close = nearest(name, known)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from selfembed.ground.files import arriving_file
 from selfembed.model.backbone import Lora, lora_config
 
 
@@ -27,9 +28,8 @@ def adapter_parameters(embedder: SentenceTransformer) -> list[nn.Parameter]:
 def save_adapter(embedder: SentenceTransformer, file: Path) -> None:
     """Writes the trained parameters under their names in the model."""
     trained = {name: p.detach().cpu().contiguous() for name, p in embedder.named_parameters() if p.requires_grad}
-    partial = file.with_suffix(".partial")
-    save_file(trained, partial)
-    partial.replace(file)
+    with arriving_file(file) as staging:
+        save_file(trained, staging)
 
 
 def load_adapter(embedder: SentenceTransformer, file: Path) -> None:

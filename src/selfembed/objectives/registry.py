@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfembed.errors import InputError
-from selfembed.ground.names import did_you_mean
+from selfembed.ground.options import did_you_mean
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.compression import Compression
 from selfembed.objectives.data_driven import DataDriven

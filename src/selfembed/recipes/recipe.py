@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfembed.errors import InputError
-from selfembed.ground.names import did_you_mean
+from selfembed.ground.options import did_you_mean
 from selfembed.model.backbone import Lora
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives.objective import Objective

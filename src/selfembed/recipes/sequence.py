@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from selfembed.errors import InputError
-from selfembed.ground.names import did_you_mean
+from selfembed.ground.options import did_you_mean
 from selfembed.recipes.recipe import Recipe, choose_stages
 from selfembed.recipes.stage import Stage
 

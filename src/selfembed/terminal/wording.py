@@ -21,7 +21,7 @@ def worded(message: str, options: argparse.Namespace) -> str:
 
     Args:
         message: of the library.
-        options: what was parsed; ``verb`` is the verb's own parser.
+        options: what was parsed; ``verb`` is the parser whose options are meant, as a rule the verb's own.
     """
     # argparse has no public name for the options of a parser.
     flags = {action.dest: action for action in options.verb._actions if action.option_strings}
@@ -29,7 +29,7 @@ def worded(message: str, options: argparse.Namespace) -> str:
     def head(found: re.Match[str]) -> str:
         action = flags.get(_OTHER_NAMES.get(found["name"], found["name"]))
         # What was not given on the command line comes from elsewhere: a recipe, a record, --set.
-        given = action is not None and getattr(options, action.dest, None) != action.default
+        given = action is not None and getattr(options, action.dest, action.default) != action.default
         return _flag(action) if action is not None and given else found[0]
 
     def named(found: re.Match[str]) -> str:

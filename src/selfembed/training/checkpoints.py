@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from selfembed.ground.files import arriving_file
 from selfembed.ground.progress import Progress
 from selfembed.losses.token_target import finite
 from selfembed.objectives.objective import Prepared
@@ -56,8 +57,8 @@ class StageWatch(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.prepared.state is not None:
             file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _STATE_FILE
-            save_file(self.prepared.state(), file.with_suffix(".partial"))
-            file.with_suffix(".partial").replace(file)
+            with arriving_file(file) as staging:
+                save_file(self.prepared.state(), staging)
 
     def restore(self, checkpoint: Path) -> None:
         """Reads back what :meth:`on_save` wrote."""

@@ -188,7 +188,7 @@ def read_pairs(
     if readers and not given:
         instead = _without_pairs(recipe)
         raise InputError(
-            f"recipe {recipe.name}: its stage {', '.join(readers)} needs labelled pairs; give them (--pairs FILE)"
+            f"recipe {recipe.name}: its stage {', '.join(readers)} needs labelled pairs; give them (`pairs=FILE`)"
             + (f", or use {instead}, which needs none" if instead else ", or leave that stage out")
         )
     if not readers:
