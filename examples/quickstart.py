@@ -22,7 +22,7 @@ from datasets import Dataset
 from selfembed import Corpus, load_backbone, train
 from selfembed.calibration.affine_map import spectrum
 from selfembed.calibration.choice import choose_map
-from selfembed.calibration.self_retrieval import self_retrieval
+from selfembed.calibration.self_retrieval import PASSAGES_PER_PAIR, self_retrieval
 from selfembed.data.corpus_passages import last_passages
 from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, split_pairs, titled_python_docs
 from selfembed.encoding.encode import encode
@@ -126,7 +126,8 @@ def main() -> None:
 
     with progress:
         raw = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype("cpu"), device="cpu")
-        search = self_retrieval(last_passages(corpus, 6 * PAIRS, seed=options.seed), PAIRS, seed=options.seed)
+        passages = last_passages(corpus, PASSAGES_PER_PAIR * PAIRS, seed=options.seed)
+        search = self_retrieval(passages, PAIRS, seed=options.seed)
         raw_ND = embed(raw, [*texts, *search.texts], progress, "raw backbone")
         chosen = choose_map(search, raw_ND[len(texts) :], spectrum_DD=spectrum(backbone.head().weight)).map
         del raw

@@ -10,7 +10,7 @@ import numpy as np
 
 from selfembed.calibration.affine_map import add_map, map_of, spectrum, without_map
 from selfembed.calibration.choice import Choice, choose_map
-from selfembed.calibration.self_retrieval import self_retrieval
+from selfembed.calibration.self_retrieval import PASSAGES_PER_PAIR, self_retrieval
 from selfembed.data.corpus import Corpus
 from selfembed.data.corpus_passages import last_passages
 from selfembed.encoding.encode import encode
@@ -22,7 +22,6 @@ from selfembed.model.device import choose_device
 from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
 
 RECORD = "calibration.json"
-_PER_PAIR = 6  # passages looked at for each pair wanted
 _TEXT = "A text to compare vectors by."
 
 
@@ -70,7 +69,7 @@ def calibrate(
         backbone = load_backbone(model)
         spectrum_DD = spectrum(backbone.head().weight)
         embedder = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype(device), device=device)
-    search = self_retrieval(last_passages(texts, _PER_PAIR * pairs, seed=seed), pairs, seed=seed)
+    search = self_retrieval(last_passages(texts, PASSAGES_PER_PAIR * pairs, seed=seed), pairs, seed=seed)
     vectors_ND = encode(embedder, search.texts, progress=progress, task="calibrating")
     choice = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
     mapped = embedder if choice.map.changes_nothing else add_map(embedder, choice.map)

@@ -5,7 +5,7 @@ Shapes: Q queries, P passages, N texts, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from selfembed.data.passages import PassageRow
 from selfembed.errors import InputError
 
 LEAST_PAIRS = 8
+PASSAGES_PER_PAIR = 6  # looked at, as many give none or are of one document
 _SOURCES = {"title": 1.0, "sentence": 1.0}
 _OTHERS = {"parts": 1.0}  # where there are neither titles nor sentences
 
@@ -48,16 +49,12 @@ class SelfRetrieval:
         rank_Q = 1 + (scores_QP > own_Q1).sum(1) + ((scores_QP == own_Q1).sum(1) - 1) / 2
         return np.where(rank_Q <= 10, 1 / np.log2(rank_Q + 1), 0.0)
 
-    def score(self, encode: Callable[[Sequence[str]], np.ndarray]) -> float:
-        """Mean nDCG@10, from 0 to 1, of an embedder."""
-        return float(self.ndcg_Q(encode(self.texts)).mean())
-
 
 def self_retrieval(passages: Sequence[PassageRow], count: int, *, seed: int = 0) -> SelfRetrieval:
     """Makes such a search out of passages, one pair a document, or a passage where there are too few documents.
 
     Args:
-        passages: those of one document one after the other; one of each document at most is used.
+        passages: those of one document one after the other.
         count: pairs, at most.
         seed: of what is drawn.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import types
 import typing
-from typing import Any, Literal
+from typing import Any
 
 from selfembed.errors import InputError
+from selfembed.ground.options import parse_value
 from selfembed.recipes.recipe import Recipe
 
 
@@ -55,7 +54,7 @@ def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> An
         by_name.setdefault(name, {})[tuple(rest)] = change
     if isinstance(holder, dict):
         changed = {
-            name: _parse(below[()][0], type(holder[name]), below[()][1])
+            name: parse_value(below[()][1], below[()][0], type(holder[name]))
             if () in below
             else _replace(holder[name], below)
             for name, below in by_name.items()
@@ -65,37 +64,7 @@ def _replace(holder: Any, changes: dict[tuple[str, ...], tuple[Any, str]]) -> An
     for name, below in by_name.items():
         if () in below:
             value, given = below[()]
-            replaced[name] = _parse(value, typing.get_type_hints(type(holder))[name], given)
+            replaced[name] = parse_value(given, value, typing.get_type_hints(type(holder))[name])
         else:
             replaced[name] = _replace(getattr(holder, name), below)
     return dataclasses.replace(holder, **replaced)
-
-
-def _parse(value: Any, kind: Any, given: str) -> Any:
-    """Reads a value of the field's type from what a command line or a caller gave."""
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if type(None) in options and (value is None or value == "none"):
-        return None
-    wanted = next(option for option in options if option is not type(None))
-    origin = typing.get_origin(wanted)
-    try:
-        if origin is Literal:
-            if value in typing.get_args(wanted):
-                return value
-        elif origin is tuple:
-            items = value.split(",") if isinstance(value, str) else value
-            return tuple(str(item).strip() for item in items)
-        elif wanted is bool:
-            parsed = json.loads(value.lower()) if isinstance(value, str) else value
-            if isinstance(parsed, bool):
-                return parsed
-        elif wanted is int and float(value) == int(float(value)):
-            return int(float(value))
-        elif wanted is float or wanted is str:
-            return wanted(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    expected = (
-        " or ".join(map(str, typing.get_args(wanted))) if origin is Literal else getattr(wanted, "__name__", wanted)
-    )
-    raise InputError(f"setting {given}={value}: expected {expected}")

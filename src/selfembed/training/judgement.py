@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.calibration.affine_map import spectrum
 from selfembed.calibration.choice import Choice, choose_map
-from selfembed.calibration.self_retrieval import self_retrieval
+from selfembed.calibration.self_retrieval import PASSAGES_PER_PAIR, self_retrieval
 from selfembed.data.corpus_passages import last_passages
 from selfembed.encoding.encode import encode
 from selfembed.ground.progress import Progress
@@ -19,7 +19,6 @@ from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.training.plan import Plan
 
-_PER_PAIR = 6  # passages looked at for each pair wanted
 _LENGTH = 128  # tokens that are read of a text
 
 
@@ -30,13 +29,11 @@ class Judgement:
     Attributes:
         trained: whether the trained embedder is shipped; else the raw one, which found more.
         choice: the map of the one that is shipped.
-        raw: nDCG@10 of the self-retrieval with the raw embedder and the best map for it, from 0 to 1.
         record: for the record of the run.
     """
 
     trained: bool
     choice: Choice
-    raw: float
     record: dict[str, Any]
 
 
@@ -50,7 +47,7 @@ def judge(plan: Plan, embedder: SentenceTransformer, progress: Progress) -> Judg
     """
     pairs = plan.recipe.calibration_pairs
     unread = len(plan.corpus) - sum(stage.texts for stage in plan.recipe.stages.values())
-    wanted = _PER_PAIR * pairs
+    wanted = PASSAGES_PER_PAIR * pairs
     passages = last_passages(plan.corpus, min(wanted, unread) if unread >= pairs else wanted, seed=plan.seed)
     search = self_retrieval(passages, pairs, seed=plan.seed)
     spectrum_DD = spectrum(plan.backbone.head().weight)
@@ -69,7 +66,7 @@ def judge(plan: Plan, embedder: SentenceTransformer, progress: Progress) -> Judg
         "unseen": unread >= pairs,
         **{name: choice.to_dict() for name, choice in choices.items()},
     }
-    return Judgement(keep == "trained", choices[keep], scores["raw"], record)
+    return Judgement(keep == "trained", choices[keep], record)
 
 
 def make_raw(embedder: SentenceTransformer) -> None:
