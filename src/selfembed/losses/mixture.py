@@ -14,7 +14,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.gradcache import RandContext
 from torch import Tensor, nn
 
-Features = dict[str, Tensor]
+from selfembed.losses.gradient_cache import Features, GradientCache, mini_batch, mini_batches
+
 View = tuple[str, int]  # a column, and how often it was embedded before
 
 
@@ -106,9 +107,7 @@ class MixtureLoss(nn.Module):
     def forward(self, sentence_features: Sequence[Features], labels: Tensor) -> dict[str, Tensor]:
         """Weighted loss of each part, float32 scalars by name; their sum is what is trained."""
         features = dict(zip(self.columns, sentence_features, strict=True))
-        size = len(labels)
-        step = self.mini_batch_size or size
-        spans = [slice(start, min(start + step, size)) for start in range(0, size, step)]
+        spans = mini_batches(len(labels), self.mini_batch_size or len(labels))
         constants = {
             name: part.constants(features, self.labels(name, labels)) for name, part in self.sharing.items()
         }
@@ -142,32 +141,24 @@ class MixtureLoss(nn.Module):
         self, features: Mapping[str, Features], labels: Tensor, constants: Mapping[str, Any], spans: Sequence[slice]
     ) -> dict[str, Tensor]:
         """The losses of the parts that can be cut, the activations of one mini-batch at a time in memory."""
-        states: dict[tuple[Any, int], RandContext] = {}
-        views: dict[View, Tensor] = {}
+        states: dict[tuple[str, int], RandContext] = {}
         values: dict[str, Tensor] = {}
+        cache = GradientCache(self.embed, {view: features[view[0]] for view in self.views}, spans)
         with torch.no_grad():
-            for view in self.views:
-                parts = []
-                for span in spans:
-                    part = mini_batch(features[view[0]], span)
-                    states[view, span.start] = RandContext(*part.values())
-                    parts.append(self.embed(part))
-                views[view] = torch.cat(parts).requires_grad_()
             for name in self.cut:
                 parts = []
                 for span in spans:
                     states[name, span.start] = RandContext(*features[self.columns[0]].values())
                     parts.append(self.alone(name, features, labels, span))
                 values[name] = torch.stack(parts).sum()
-        read = self.of_views(views, constants)
+        read = self.of_views(cache.embeddings, constants)
         if read:
             torch.stack(list(read.values())).sum().backward()
             values |= {name: value.detach() for name, value in read.items()}
         if values:
             # The gradient of the sum goes by way of one of its terms; the others are numbers.
             carrier = next(iter(values.values())).requires_grad_()
-            gradients = {view: embedding_BD.grad for view, embedding_BD in views.items()}
-            carrier.register_hook(partial(self.backward_again, features, labels, spans, states, gradients))
+            carrier.register_hook(partial(self.backward_again, features, labels, spans, states, cache))
         return values
 
     def backward_again(
@@ -175,18 +166,13 @@ class MixtureLoss(nn.Module):
         features: Mapping[str, Features],
         labels: Tensor,
         spans: Sequence[slice],
-        states: Mapping[tuple[Any, int], RandContext],
-        gradients: Mapping[View, Tensor | None],
+        states: Mapping[tuple[str, int], RandContext],
+        cache: GradientCache[View],
         upstream: Tensor,
     ) -> None:
         """Runs every mini-batch once more, with the same dropout, and takes its gradient back into the model."""
+        cache.backward(upstream)
         with torch.enable_grad():
-            for view, gradient_BD in gradients.items():
-                assert gradient_BD is not None, "a part reads every view"
-                for span in spans:
-                    with states[view, span.start]:
-                        embedding_BD = self.embed(mini_batch(features[view[0]], span))
-                    embedding_BD.backward(gradient_BD[span] * upstream)
             for name in self.cut:
                 for span in spans:
                     with states[name, span.start]:
@@ -223,12 +209,3 @@ class MixtureLoss(nn.Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         return {"weights": self.weights}
-
-
-def mini_batch(features: Features, span: slice) -> Features:
-    """Some of the texts of a batch, without the padding that they do not need."""
-    longest = int(features["attention_mask"][span].sum(1).max())
-    return {
-        name: value[span, :longest] if isinstance(value, Tensor) and value.ndim == 2 else value
-        for name, value in features.items()
-    }

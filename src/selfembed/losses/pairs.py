@@ -6,16 +6,14 @@ Shapes: B batch, D hidden, N texts of the stage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.losses.gradcache import RandContext
 from torch import Tensor, nn
 
 from selfembed.losses.contrastive import cosine, info_nce
-from selfembed.losses.mixture import Features, mini_batch
+from selfembed.losses.gradient_cache import Features, GradientCache, mini_batches
 
 CONTRIEVER = """\
 @article{contriever,
@@ -81,11 +79,15 @@ class PairsLoss(nn.Module):
         """Mean cross-entropy of a batch in nats, float32 scalar."""
         features = dict(zip(self.columns, sentence_features, strict=True))
         same_BB = self.constants(features, labels)
-        size = len(labels)
-        if size <= self.mini_batch_size or not torch.is_grad_enabled():
+        spans = mini_batches(len(labels), self.mini_batch_size)
+        if len(spans) == 1 or not torch.is_grad_enabled():
             return self.of_embeddings([self.embed(features[name]) for name in self.columns], same_BB)
-        spans = [slice(start, start + self.mini_batch_size) for start in range(0, size, self.mini_batch_size)]
-        return self.cached(features, same_BB, spans)
+        cache = GradientCache(self.embed, features, spans)
+        loss = self.of_embeddings([cache.embeddings[name] for name in self.columns], same_BB)
+        loss.backward()
+        carrier = loss.detach().requires_grad_()
+        carrier.register_hook(cache.backward)
+        return carrier
 
     def constants(self, features: Mapping[str, Features], labels: Tensor) -> Tensor:
         """same_BB: whether two pairs are of one document."""
@@ -115,41 +117,6 @@ class PairsLoss(nn.Module):
         """embedding_BD."""
         embedding_BD: Tensor = self.model(dict(features))["sentence_embedding"]
         return embedding_BD
-
-    def cached(self, features: Mapping[str, Features], same_BB: Tensor, spans: Sequence[slice]) -> Tensor:
-        """:meth:`forward`, the activations of one mini-batch at a time in memory."""
-        states: dict[tuple[str, int], RandContext] = {}
-        leaves: dict[str, Tensor] = {}
-        with torch.no_grad():
-            for name in self.columns:
-                parts = []
-                for span in spans:
-                    part = mini_batch(features[name], span)
-                    states[name, span.start] = RandContext(*part.values())
-                    parts.append(self.embed(part))
-                leaves[name] = torch.cat(parts).requires_grad_()
-        loss = self.of_embeddings(list(leaves.values()), same_BB)
-        loss.backward()
-        carrier = loss.detach().requires_grad_()
-        carrier.register_hook(partial(self.backward_again, features, spans, states, leaves))
-        return carrier
-
-    def backward_again(
-        self,
-        features: Mapping[str, Features],
-        spans: Sequence[slice],
-        states: Mapping[tuple[str, int], RandContext],
-        leaves: Mapping[str, Tensor],
-        upstream: Tensor,
-    ) -> None:
-        """Embeds every mini-batch once more, with the same dropout, and takes its gradient back into the model."""
-        with torch.enable_grad():
-            for name, leaf_BD in leaves.items():
-                assert leaf_BD.grad is not None, "the loss reads every column"
-                for span in spans:
-                    with states[name, span.start]:
-                        embedding_BD = self.embed(mini_batch(features[name], span))
-                    embedding_BD.backward(leaf_BD.grad[span] * upstream)
 
     def get_config_dict(self) -> dict[str, Any]:
         return {
