@@ -44,25 +44,6 @@ LEXICAL = ("bm25", "bm25-stemmed", "tfidf")
 UNTRAINED = ("minilm", "raw", "raw+calibrate")
 
 
-def bm25_scores(domain: domains.Domain, *, stemmed: bool) -> np.ndarray:
-    """BM25 (bm25s, its defaults) of every document for every query, ``scores_QN``."""
-    import bm25s
-
-    stemmer = None
-    if stemmed:
-        import snowballstemmer
-
-        stemmer = snowballstemmer.stemmer("english").stemWords
-
-    def words(texts: Sequence[str]) -> list[list[str]]:
-        return bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
-
-    index = bm25s.BM25()
-    index.index(words(domain.documents), show_progress=False)
-    nothing_N = np.zeros(len(domain.documents), np.float32)
-    return np.stack([index.get_scores(query) if query else nothing_N for query in words(domain.queries)])
-
-
 def tfidf_scores(domain: domains.Domain) -> np.ndarray:
     """Cosines of TF-IDF vectors (scikit-learn, English stop words, sublinear), ``scores_QN``."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -70,13 +51,6 @@ def tfidf_scores(domain: domains.Domain) -> np.ndarray:
     vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True)
     documents = vectorizer.fit_transform(domain.documents)
     return (vectorizer.transform(domain.queries) @ documents.T).toarray()
-
-
-def fused(first_QN: np.ndarray, second_QN: np.ndarray) -> np.ndarray:
-    """Reciprocal rank fusion with k = 60."""
-    return sum(
-        1 / (61 + np.argsort(np.argsort(-scores_QN, 1, kind="stable"), 1)) for scores_QN in (first_QN, second_QN)
-    )
 
 
 def vectors(embedder: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
@@ -234,7 +208,7 @@ def main() -> None:
                 "rows": {},
             },
         )
-        lexical_QN = bm25_scores(domain, stemmed=False)
+        lexical_QN = domains.bm25_scores(domain, stemmed=False)
         for row in options.rows:
             seeds = entry["rows"].setdefault(row, {})
             for seed in options.seeds if row in RECIPES or row == "raw+calibrate" else options.seeds[:1]:
@@ -242,14 +216,13 @@ def main() -> None:
                     continue
                 notes: dict[str, Any] = {}
                 if row in LEXICAL:
-                    scores_QN = (
-                        tfidf_scores(domain) if row == "tfidf" else bm25_scores(domain, stemmed=row == "bm25-stemmed")
-                    )
+                    stem = row == "bm25-stemmed"
+                    scores_QN = tfidf_scores(domain) if row == "tfidf" else domains.bm25_scores(domain, stemmed=stem)
                 else:
                     scores_QN, notes = dense_scores(domain, row, options, seed)
                 found = {"alone": scored(scores_QN, domain), "notes": notes}
                 if row not in LEXICAL:
-                    found["with_bm25"] = scored(fused(scores_QN, lexical_QN), domain)
+                    found["with_bm25"] = scored(domains.fused(scores_QN, lexical_QN), domain)
                 seeds[str(seed)] = found
                 write_json(file, results)
                 file.with_suffix(".md").write_text(table(results))

@@ -222,3 +222,29 @@ def ndcg_at_10(scores_QP: np.ndarray, domain: Domain) -> np.ndarray:
     own_Q1 = scores_QP[np.arange(len(domain.queries)), list(domain.relevant)][:, None]
     rank_Q = 1 + (scores_QP > own_Q1).sum(1) + ((scores_QP == own_Q1).sum(1) - 1) / 2
     return np.where(rank_Q <= 10, 1 / np.log2(rank_Q + 1), 0.0)
+
+
+def bm25_scores(domain: Domain, *, stemmed: bool) -> np.ndarray:
+    """BM25 (bm25s, its defaults) of every document for every query, ``scores_QN``."""
+    import bm25s
+
+    stemmer = None
+    if stemmed:
+        import snowballstemmer
+
+        stemmer = snowballstemmer.stemmer("english").stemWords
+
+    def words(texts: Sequence[str]) -> list[list[str]]:
+        return bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+
+    index = bm25s.BM25()
+    index.index(words(domain.documents), show_progress=False)
+    nothing_N = np.zeros(len(domain.documents), np.float32)
+    return np.stack([index.get_scores(query) if query else nothing_N for query in words(domain.queries)])
+
+
+def fused(first_QN: np.ndarray, second_QN: np.ndarray) -> np.ndarray:
+    """Reciprocal rank fusion with k = 60."""
+    return sum(
+        1 / (61 + np.argsort(np.argsort(-scores_QN, 1, kind="stable"), 1)) for scores_QN in (first_QN, second_QN)
+    )

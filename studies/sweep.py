@@ -295,7 +295,7 @@ def search_scores(lab: Lab, model: nn.Module, name: str) -> dict[str, float]:
         mapped = dev_tasks.unit((vectors_ND[: count[1]] - mean_D) @ matrix)
         scores_QN = mapped[: count[0]] @ mapped[count[0] :].T
         found[title] = float(domains.ndcg_at_10(scores_QN, domain).mean())
-        found[f"{title} + BM25"] = float(domains.ndcg_at_10(fused(scores_QN, lexical_QN), domain).mean())
+        found[f"{title} + BM25"] = float(domains.ndcg_at_10(domains.fused(scores_QN, lexical_QN), domain).mean())
     return found
 
 
@@ -303,23 +303,10 @@ _BM25: dict[str, np.ndarray] = {}
 
 
 def bm25(domain: domains.Domain) -> np.ndarray:
-    """BM25's scores of every document for every query."""
+    """BM25's scores of every document for every query, computed once."""
     if domain.name not in _BM25:
-        import bm25s
-
-        index = bm25s.BM25()
-        index.index(bm25s.tokenize(list(domain.documents), stopwords="en", show_progress=False), show_progress=False)
-        rows = []
-        for query in domain.queries:
-            words = bm25s.tokenize([query], stopwords="en", return_ids=False, show_progress=False)[0]
-            rows.append(index.get_scores(words) if words else np.zeros(len(domain.documents), np.float32))
-        _BM25[domain.name] = np.stack(rows)
+        _BM25[domain.name] = domains.bm25_scores(domain, stemmed=False)
     return _BM25[domain.name]
-
-
-def fused(*scores: np.ndarray) -> np.ndarray:
-    """Reciprocal rank fusion with k = 60 of several scores, each ``(Q, N)``."""
-    return sum(1 / (61 + np.argsort(np.argsort(-score, 1, kind="stable"), 1)) for score in scores)
 
 
 def general_scores(

@@ -15,7 +15,7 @@ from selfembed.data.corpus import Corpus
 from selfembed.data.corpus_passages import last_passages
 from selfembed.encoding.encode import encode
 from selfembed.errors import InputError
-from selfembed.ground.files import arriving_folder, write_json
+from selfembed.ground.files import arriving_folder, require_new, write_json
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
 from selfembed.model.device import choose_device
@@ -54,8 +54,7 @@ def calibrate(
         InputError: something given cannot be used; the message says what and what to do.
     """
     out = Path(out)
-    if out.exists():
-        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+    require_new(out)
     texts = corpus if isinstance(corpus, Corpus) else Corpus("python-docs" if corpus is None else corpus)
     device = choose_device(device)
     folder = Path(model).expanduser()

@@ -17,6 +17,7 @@ from typing import Any
 from selfembed.errors import InputError
 
 # What a file or folder is called until it is complete: a dot, the beginning of its name, 16 hex digits, ".tmp".
+_NAME_BYTES = 255  # of a file's name, on all usual file systems
 _NAME_CHARACTERS = 50  # of its name, so that the whole stays below the 255 bytes that a file system allows
 _ARRIVING = re.compile(r"\.(?P<name>.*)\.[0-9a-f]{16}\.tmp", re.DOTALL)
 _STALE_SECONDS = 24 * 3600.0
@@ -47,6 +48,30 @@ def arriving_file(file: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is not there, or cannot be, which has been said
             staging.unlink()
+
+
+def require_new(out: Path) -> None:
+    """Refuses an output folder that would overwrite something, or that a finished folder could not be moved to.
+
+    Raises:
+        InputError: ``out`` exists already and is no empty folder, or it is no name that a folder can take.
+    """
+    if out.name in ("", "..") or "\0" in out.name:
+        raise InputError(f"output {out}: expected the name of a new folder; give it one")
+    longest = _NAME_BYTES - len(".partial")
+    if (size := len(os.fsencode(out.name))) > longest:
+        raise InputError(f"output {out}: its name has {size} bytes; expected at most {longest}; choose a shorter one")
+    try:
+        link, mount = out.is_symlink(), os.path.ismount(out)
+        here = out.is_dir() and out.samefile(".")
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise InputError(f"output {out}: cannot be looked at ({error.strerror}); name another folder") from error
+    if taken:
+        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+    if link or mount or here:
+        kind = "a link" if link else "a mount point" if mount else "the folder you are in"
+        raise InputError(f"output {out}: {kind}, which no folder can be moved onto; name a new folder")
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class TextPairs(Objective):
         Where the corpus has fewer texts they are gone through again, in other orders, and give other pairs.
 
         Raises:
-            InputError: fewer than two documents give a pair.
+            InputError: fewer than two texts give a pair.
         """
         rng = random.Random(material.seed)
         passages = CorpusPassages(material.corpus.passages())
@@ -92,8 +92,8 @@ class TextPairs(Objective):
                 )
             pairs += drawn
             rng.shuffle(places)
-        if len({pair.document for pair in pairs}) < material.budget.batch_size:  # each passage counts as a document
-            pairs = [replace(pair, document=pair.index) for pair in pairs]
+        counted = documents_of([pair.document for pair in pairs], [pair.index for pair in pairs], material.budget)
+        pairs = [replace(pair, document=document) for pair, document in zip(pairs, counted, strict=True)]
         pairs = in_steps(pairs, material.budget)
         return replace(
             material,
@@ -105,9 +105,8 @@ class TextPairs(Objective):
     def prepare(self, material: Material) -> Prepared:
         """Takes all pairs of a material that was cut."""
         assert material.places is not None
-        documents = list(material.corpus.passages().select(material.places)["document"])
-        if len(set(documents)) < material.budget.batch_size:
-            documents = list(material.places)
+        found = material.corpus.passages().select(material.places)["document"]
+        documents = documents_of(list(found), material.places, material.budget)
         loss = PairsLoss(
             material.embedder,
             documents,
@@ -123,6 +122,11 @@ class TextPairs(Objective):
         """Cuts a query to its first words."""
         words = split_words(query)
         return query if len(words) <= self.query_words else join_words(words[: self.query_words])
+
+
+def documents_of(documents: Sequence[int], places: Sequence[int], budget: Budget) -> list[int]:
+    """Give the document of every pair or, where there are too few for a step as in one long file, its passage."""
+    return list(documents if len(set(documents)) >= budget.batch_size else places)
 
 
 def in_steps(pairs: Sequence[Pair], budget: Budget) -> list[Pair]:

@@ -31,8 +31,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, or says what it would take."""
+    from selfembed.ground.files import require_new
     from selfembed.model.folder import RunRecord
-    from selfembed.training.output import require_new
     from selfembed.training.run import run_plan
 
     if not options.dry_run and not options.out:

@@ -11,36 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selfembed.errors import InputError
-from selfembed.ground.files import arriving_folder, write_json
+from selfembed.ground.files import arriving_folder, require_new, write_json
 from selfembed.training.plan import Plan
 
 _PLAN_FILE = "plan.json"
 _STAGE_FOLDER = re.compile(r"\.?\d+-")  # stages, merged weights, and those on their way
-_NAME_BYTES = 255  # of a file's name, on all usual file systems
-
-
-def require_new(out: Path) -> None:
-    """Refuses an output folder that would overwrite something, or that a finished folder could not be moved to.
-
-    Raises:
-        InputError: ``out`` exists already and is no empty folder, or it is no name that a folder can take.
-    """
-    if out.name in ("", "..") or "\0" in out.name:
-        raise InputError(f"output {out}: expected the name of a new folder; give it one")
-    longest = _NAME_BYTES - len(".partial")
-    if (size := len(os.fsencode(out.name))) > longest:
-        raise InputError(f"output {out}: its name has {size} bytes; expected at most {longest}; choose a shorter one")
-    try:
-        link, mount = out.is_symlink(), os.path.ismount(out)
-        here = out.is_dir() and out.samefile(".")
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    except OSError as error:
-        raise InputError(f"output {out}: cannot be looked at ({error.strerror}); name another folder") from error
-    if taken:
-        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
-    if link or mount or here:
-        kind = "a link" if link else "a mount point" if mount else "the folder you are in"
-        raise InputError(f"output {out}: {kind}, which no folder can be moved onto; name a new folder")
 
 
 def open_work_folder(plan: Plan, out: Path) -> Path:

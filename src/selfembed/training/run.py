@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.errors import InputError, TrainingDiverged
 from selfembed.ground.environment import environment, peak_memory_gib
-from selfembed.ground.files import writing
+from selfembed.ground.files import require_new, writing
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.attention import require_attention
 from selfembed.model.backbone import EMBEDDED
@@ -19,7 +19,7 @@ from selfembed.model.folder import RunRecord, StageRecord
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
 from selfembed.training.judgement import judge, make_raw, shipped_weights
-from selfembed.training.output import open_work_folder, remove_work_folder, removed_unless_resumable, require_new
+from selfembed.training.output import open_work_folder, remove_work_folder, removed_unless_resumable
 from selfembed.training.plan import Plan, make_plan
 from selfembed.training.stage import run_stages
 
