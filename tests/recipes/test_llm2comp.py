@@ -15,7 +15,6 @@ from tiny import BOS_ID, SENTENCES, save_tiny
 
 from selfembed.errors import InputError, TrainingDiverged
 from selfembed.ground.files import write_json
-from selfembed.ground.hashing import content_hash
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.recipes import choose_stages, find_recipe
 from selfembed.training import stage as training
@@ -224,7 +223,7 @@ def test_pairs_are_learnt_and_micro_batches_change_nothing(tiny_backbone_dir, tm
     assert np.mean(curves[0][-3:]) < np.mean(curves[0][:3]) - 0.3
 
 
-def test_instruction_and_pairs_are_in_the_key_and_a_plan_without_them_is_as_before(tiny_backbone_dir):
+def test_instruction_and_pairs_are_in_the_key_and_the_record(tiny_backbone_dir):
     def plan(recipe, **options):
         options |= {"settings": SETTINGS, "dtype": "float32", "device": "cpu"}
         return make_plan(tiny_backbone_dir, iter(SENTENCES), recipe, **options)
@@ -238,10 +237,10 @@ def test_instruction_and_pairs_are_in_the_key_and_a_plan_without_them_is_as_befo
     ]
     assert len({one.key for one in plans}) == 4
     assert plans[0].key == plan("llm2comp", pairs=sets).key
-    plain = plan("llm2comp-unsup")
-    parts = (plain.backbone.fingerprint, plain.corpus.fingerprint, plain.recipe.to_dict(), 0, "torch.float32", "cpu")
-    assert plain.key == content_hash(*parts, "none")
-    assert not {"pairs", "dev"} & plain.to_dict().keys()
+    recorded = plans[3].to_dict()
+    assert [one["name"] for one in recorded["pairs"]] == ["nli"] and recorded["dev"]["rows"] == len(PAIRS["query"])
+    plain = plan("llm2comp-unsup").to_dict()
+    assert (plain["pairs"], plain["dev"]) == (None, None)
 
 
 def cut_before_record(path: Path, value: dict) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from selfembed.errors import InputError
+from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.model_derived import ModelDerived
@@ -137,6 +138,8 @@ def test_plain_values():
     plain = find_recipe("text2token").to_dict()
     assert json.loads(json.dumps(plain)) == plain
     assert plain["stages"]["data_driven"]["objective"]["kind"] == "DataDriven"
+    assert EmbedderConfig(**plain["embedder"]) == find_recipe("text2token").embedder
+    assert plain["embedder"].keys() == find_recipe("llm2comp").to_dict()["embedder"].keys()
 
 
 def test_small_recipe_is_the_papers_with_smaller_numbers():

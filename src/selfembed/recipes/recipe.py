@@ -74,9 +74,6 @@ def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         plain = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        if isinstance(value, EmbedderConfig) and not value.memory_tokens:
-            # Records and keys of recipes without memory tokens stay what they were before there were any.
-            plain = {name: item for name, item in plain.items() if not name.startswith("memory_")}
         return {"kind": type(value).__name__, **plain} if isinstance(value, Objective) else plain
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

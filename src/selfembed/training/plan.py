@@ -47,18 +47,14 @@ class Plan:
     @property
     def key(self) -> str:
         """Hashes the content: two plans with the same key give the same weights on the same machine."""
-        parts = (self.backbone.fingerprint, self.corpus.fingerprint, self.recipe.to_dict(), self.seed)
-        labelled = [self._labelled()] if self.pairs else []  # the key of a plan without any stays what it was
-        return content_hash(*parts, str(self.dtype), self.device, self.tagger_name, *labelled)
+        decided = (self.recipe.to_dict(), self.seed, str(self.dtype), self.device, self.tagger_name)
+        return content_hash(self.backbone.fingerprint, self.corpus.fingerprint, *decided, *self._labelled().values())
 
     def _labelled(self) -> dict[str, Any]:
-        """Describes the pairs for the record; empty without pairs."""
-        found: dict[str, Any] = {}
-        if self.pairs:
-            found["pairs"] = [examples.to_dict() for examples in self.pairs]
-        if self.dev:
-            found["dev"] = self.dev.to_dict()
-        return found
+        return {
+            "pairs": [examples.to_dict() for examples in self.pairs] or None,
+            "dev": self.dev.to_dict() if self.dev else None,
+        }
 
     def material(self, *, max_length: int, **given: Any) -> Material:
         """Collects what an objective of this plan works with.
