@@ -1,7 +1,8 @@
-"""Sequences of stages out of several recipes."""
+"""Sequences and mixtures of stages out of several recipes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,11 +10,15 @@ from runs import short_train
 
 from selfembed.errors import InputError
 from selfembed.model.backbone import load_backbone
+from selfembed.objectives.data_driven import DataDriven
+from selfembed.objectives.mixture import Mixture
+from selfembed.objectives.text_pairs import TextPairs
 from selfembed.objectives.two_views import TwoViews
-from selfembed.recipes import choose_stages, find_recipe, override
+from selfembed.recipes import Recipe, choose_stages, find_recipe, override
 from selfembed.training.plan import check_stages
 
 SEQUENCE = "text2token.data_driven -> llm2comp.two_views"
+MIXTURE = "text2token.data_driven*0.5 + selfembed.text_pairs"
 
 
 def test_stages_keep_their_numbers_and_the_first_recipe_its_embedder():
@@ -37,9 +42,36 @@ def test_whole_recipes_and_stages_that_come_again():
     assert list(choose_stages(find_recipe(SEQUENCE), ["two_views"]).stages) == ["two_views"]
 
 
+def test_a_mixture_is_that_of_its_stages_objectives_with_the_first_ones_numbers():
+    recipe = find_recipe("text2token.data_driven*0.5+selfembed -> llm2comp.two_views")
+    first, second = find_recipe("text2token"), find_recipe("selfembed")
+    assert recipe.name == "text2token.data_driven*0.5 + selfembed -> llm2comp.two_views"
+    assert list(recipe.stages) == ["data_driven+text_pairs", "two_views"]
+    mixed = recipe.stages["data_driven+text_pairs"]
+    pairs = second.stages["text_pairs"].objective
+    assert mixed.objective == Mixture({"data_driven": 0.5, "text_pairs": 1.0}, {"text_pairs": pairs})
+    assert dataclasses.replace(mixed, objective=DataDriven()) == first.stages["data_driven"]
+    assert (recipe.embedder, recipe.lora, recipe.calibration_pairs) == (first.embedder, first.lora, 0)
+    turned = find_recipe("selfembed + text2token.data_driven*0.5")
+    assert (turned.lora, turned.calibration_pairs) == (second.lora, second.calibration_pairs)
+    settings = {"weights.data_driven": 2, "text_pairs.temperature": 0.2, "data_driven+text_pairs.steps": 7}
+    changed = override(recipe, settings)
+    mixed = changed.stages["data_driven+text_pairs"]
+    assert mixed.steps == 7 and mixed.objective.weights["data_driven"] == 2
+    assert mixed.objective.parts["text_pairs"].temperature == 0.2
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("text2token.data_drivn + selfembed", "stage 'data_drivn': .*; did you mean 'data_driven'"),
+        ("selfembd*2 + bag-of-tokens", "recipe 'selfembd' in .*; did you mean 'selfembed'"),
+        ("selfembed + text2token", "recipe 'text2token' in .*expected text2token.data_driven or text2token.model_der"),
+        ("selfembed*much + bag-of-tokens", "weight 'much' in .*: expected a number above 0, as in selfembed\\*0.5"),
+        ("selfembed*0 + bag-of-tokens", "weight 0.0 of text_pairs: expected a number above 0"),
+        ("selfembed +", "recipe '' in 'selfembed \\+': expected one of"),
+        ("selfembed + selfembed-small", "mixes two stages called text_pairs; expected different ones"),
+        ("selfembed + llm2comp.supervised", "mixture: supervised reads labelled pairs"),
         ("text2tokn", "recipe 'text2tokn': expected one of .*text2token, .*; did you mean 'text2token'\\?"),
         ("none such", "recipe 'none such': expected one of [^;]*$"),
         ("text2token -> llm2cmp.two_views", "recipe 'llm2cmp' in .*; did you mean 'llm2comp'"),
@@ -83,3 +115,16 @@ def test_a_sequence_is_trained(tiny_backbone_dir, tmp_path):
     assert record["recipe"]["name"] == SEQUENCE
     assert record["recipe"]["stages"]["two_views"]["objective"]["kind"] == TwoViews.__name__
     assert record["recipe"]["embedder"]["pooling"] == "last"
+
+
+def test_a_mixture_named_is_the_mixture_made(tiny_backbone_dir, tmp_path):
+    settings = {"steps": 2, "micro_batch_size": 2}
+    made = Mixture({"data_driven": 0.5, "text_pairs": 1.0}, {"text_pairs": TextPairs(query_words=32)})
+    stage = dataclasses.replace(find_recipe("text2token").stages["data_driven"], objective=made)
+    curves = []
+    for number, recipe in enumerate((MIXTURE, Recipe(name="made", stages={"mixed": stage}))):
+        short_train(tiny_backbone_dir, tmp_path / str(number), recipe=recipe, settings=settings)
+        (recorded,) = json.loads((tmp_path / str(number) / "selfembed.json").read_text())["stages"]
+        curves.append(recorded["loss_curve"])
+    assert curves[0] == curves[1]
+    assert [list(step["parts"]) for step in curves[0]] == [["data_driven", "text_pairs"]] * 2

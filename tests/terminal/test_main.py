@@ -170,6 +170,21 @@ def test_train_explain_and_doctor(texts, tmp_path, capsys):
     assert "ready, with causal or bidirectional attention" in capsys.readouterr().out
 
 
+def test_a_mixture_by_name(tiny_backbone_dir, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("\n\n".join([*SENTENCES[:7], "and or but"]))
+    train = ["train", "--model", str(tiny_backbone_dir), "--corpus", str(tmp_path / "texts.txt"), "--no-report"]
+    train += ["--recipe", "text2token.data_driven*0.5+bag-of-tokens", "--steps", "2", "--batch-size", "4"]
+    train += ["--max-length", "48", "--dtype", "float32", "--tagger", "hanta", "--out", str(tmp_path / "out")]
+    assert main([*train, "--dry-run"]) == 0
+    dry = capsys.readouterr().out
+    assert '"name": "text2token.data_driven*0.5 + bag-of-tokens"' in dry and '"data_driven": 0.5' in dry
+    assert "data_driven+bag_of_tokens: 8 texts" in dry
+    assert main(train) == 0
+    printed = capsys.readouterr().out
+    assert "data_driven+bag_of_tokens: 7 texts, loss" in printed and ", 1 texts had no target" in printed
+    assert "data_driven+bag_of_tokens, of it data_driven: loss" in printed and "of it bag_of_tokens: loss" in printed
+
+
 def test_importing_the_command_line_is_light():
     heavy = "[name for name in ('torch', 'transformers', 'datasets') if name in sys.modules]"
     code = f"import sys, selfembed, selfembed.terminal.main; sys.exit(str({heavy}))"
@@ -257,7 +272,7 @@ def test_texts_too_short_to_split(tiny_backbone_dir, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
     assert main([*arguments, *bounds]) == 0
     assert "compression: 6 texts, loss" in (shown := capsys.readouterr().out)
-    assert "2 texts were too short to split" in shown
+    assert "2 texts were too short" in shown
 
 
 def test_a_backbone_without_bos(texts, tmp_path, capsys):

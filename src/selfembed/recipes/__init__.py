@@ -29,13 +29,14 @@ __all__ = ["RECIPES", "Recipe", "Stage", "choose_stages", "find_recipe", "overri
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe with its paper's numbers.
+    """Finds a recipe, with its paper's numbers.
 
     Args:
-        name: of a recipe; of one of its stages, ``text2token.data_driven``; or several of these with ``->`` between
-            them, see :func:`selfembed.recipes.sequence.join`.
+        name: Name of a recipe, or of one of its stages, ``text2token.data_driven``; several of these with ``->``
+            between them, one after the other; or stages with ``+`` between them, mixed in one, each with a weight,
+            ``text2token.data_driven*0.5``. See :func:`selfembed.recipes.sequence.join`.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: There is none of this name.
     """
     return RECIPES[name]() if name in RECIPES else join(name, RECIPES)

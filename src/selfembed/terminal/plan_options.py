@@ -45,9 +45,9 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--recipe",
         default="text2token",
-        help="text2token (default; the paper's numbers), text2token-small (minutes on two CPU cores), bag-of-tokens, "
-        "llm2comp-unsup, llm2comp (with --pairs), llm2vec-unsup, or these three with -small; or stages of several: "
-        "'RECIPE.STAGE -> RECIPE.STAGE'",
+        help="selfembed (ours), text2token (default; the paper's numbers), llm2comp-unsup, llm2comp (with --pairs), "
+        "llm2vec-unsup, each also with -small (minutes on two CPU cores), or bag-of-tokens; or stages of several, one "
+        "after the other, 'RECIPE.STAGE -> RECIPE.STAGE', or mixed in one, 'RECIPE.STAGE + RECIPE.STAGE*0.5'",
     )
 
     group = verb.add_argument_group("numbers of the recipe")

@@ -68,19 +68,33 @@ def run(options: argparse.Namespace) -> int:
 
 def print_stage(stage: StageRecord) -> None:
     """How a stage went, in a line or two."""
-    losses, notes = stage.losses, stage.notes
-    tenth = max(1, len(losses) // 10)
+    notes = stage.notes
+    parts = [notes, *notes.get("parts", {}).values()]  # of a mixture
+    counts = [
+        f", {count:,} {words}"
+        for name, words in (
+            ("texts_without_target", "texts had no target"),
+            ("texts_too_short", "texts were too short"),
+            ("negatives_filled_in", "negatives filled in"),
+        )
+        if (count := sum(part.get(name, 0) for part in parts))
+    ]
     print(
-        f"{stage.name}: {stage.texts:,} texts, loss {sum(losses[:tenth]) / tenth:.3f} -> "
-        f"{sum(losses[-tenth:]) / tenth:.3f}, {stage.training_seconds:.0f} s"
-        + (f", {notes['texts_without_target']} texts had no target" if notes.get("texts_without_target") else "")
-        + (f", {notes['texts_too_short']} texts were too short to split" if notes.get("texts_too_short") else "")
-        + (f", {notes['negatives_filled_in']:,} negatives filled in" if notes.get("negatives_filled_in") else "")
+        f"{stage.name}: {stage.texts:,} texts, loss {went(stage.losses)}, {stage.training_seconds:.0f} s"
+        + "".join(counts)
     )
+    for part in stage.parts:
+        print(f"{stage.name}, of it {part}: loss {went(stage.losses_of(part))}")
     if "dev" in notes:
         dev, best = notes["dev"], notes["dev"]["best_step"]
         scores = {entry["step"]: entry["score"] for entry in dev["curve"]}
         print(f"{stage.name}: dev {dev['metric']} {scores[0]:.3f} -> {scores[best]:.3f} at step {best}, kept")
+
+
+def went(losses: list[float]) -> str:
+    """The mean of the first tenth of the losses, and of the last."""
+    tenth = max(1, len(losses) // 10)
+    return f"{sum(losses[:tenth]) / tenth:.3f} -> {sum(losses[-tenth:]) / tenth:.3f}"
 
 
 def print_judgement(judged: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def train(
         corpus: files, folders, a ``datasets`` id or folder, several of them, ``"python-docs"``, any iterable of
             strings, or a :class:`~selfembed.data.corpus.Corpus`; None: the positives of the pairs, or
             ``"python-docs"`` where there are none.
-        recipe: name or object.
+        recipe: name, see :func:`selfembed.recipes.find_recipe`, or object.
         out: folder of the finished embedder; must not exist.
         pairs: labelled examples for a supervised stage, see :func:`selfembed.data.pairs.read_sets`.
         dev: one more set of them, which decides when that stage stops and which of its steps is kept.
