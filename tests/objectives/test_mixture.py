@@ -43,9 +43,10 @@ def test_it_is_what_its_parts_need():
     ("weights", "parts", "message"),
     [
         ({}, {}, "mixture: no part"),
-        ({"data_driven": 0}, {}, "weight 0 of data_driven: expected a number above 0"),
-        ({"data_driven": float("nan")}, {}, "weight nan"),
-        ({"data_drven": 1}, {}, "objective 'data_drven': expected one of .*; did you mean 'data_driven'"),
+        ({"data_driven": 0}, {}, "weight of data_driven 0: expected a number above 0"),
+        ({"data_driven": float("nan")}, {}, "weight of data_driven nan"),
+        ({"data_driven": "much"}, {}, "weight of data_driven 'much'"),
+        ({"data_drven": 1}, {}, "objective 'data_drven': expected 'data_driven', .*; did you mean 'data_driven'"),
         ({"data_driven": 1}, {"two_views": TwoViews()}, "part two_views has no weight"),
         ({"data_driven": 1, "supervised": 1}, {}, "supervised reads labelled pairs"),
     ],

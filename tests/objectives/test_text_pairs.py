@@ -132,11 +132,13 @@ def test_steps_have_a_document_once_as_long_as_there_are_others():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"title": -1.0}, "title -1.0: expected a weight of at least 0"),
+        ({"title": -1.0}, "title -1.0: expected at least 0"),
         (dict.fromkeys(("title", "sentence", "parts", "neighbour"), 0.0), "are all 0"),
-        ({"query_words": 0}, "query_words 0"),
-        ({"temperature": 0.0}, "temperature 0.0"),
-        ({"false_negative_margin": 3.0}, "false_negative_margin 3.0"),
+        ({"query_words": 0}, "query_words 0: expected at least 1"),
+        ({"query_words": 2.5}, "query_words 2.5"),
+        ({"temperature": 0.0}, "temperature 0.0: expected a number above 0, e.g. 0.05"),
+        ({"false_negative_margin": 3.0}, "false_negative_margin 3.0: expected a number from -2 to 2, e.g. 0 or -0.1"),
+        ({"both_directions": "yes"}, "both_directions 'yes': expected True or False"),
     ],
 )
 def test_bad_options(options, message):

@@ -114,6 +114,11 @@ def test_wrong_type(path, value):
         ("learning_rate", 0),
         ("learning_rate", "nan"),
         ("warmup", 1.5),
+        ("weight_decay", -1),
+        ("max_grad_norm", "nan"),
+        ("statistics_texts", 0),
+        ("embed_length", 0),
+        ("calibration_pairs", 7),
         ("model_derived.temperature", 0),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_mixture_is_that_of_its_stages_objectives_with_the_first_ones_numbers(
         ("selfembd*2 + bag-of-tokens", "recipe 'selfembd' in .*; did you mean 'selfembed'"),
         ("selfembed + text2token", "recipe 'text2token' in .*expected text2token.data_driven or text2token.model_der"),
         ("selfembed*much + bag-of-tokens", "weight 'much' in .*: expected a number above 0, as in selfembed\\*0.5"),
-        ("selfembed*0 + bag-of-tokens", "weight 0.0 of text_pairs: expected a number above 0"),
+        ("selfembed*0 + bag-of-tokens", "weight of text_pairs 0.0: expected a number above 0"),
         ("selfembed +", "recipe '' in 'selfembed \\+': expected one of"),
         ("selfembed + selfembed-small", "mixes two stages called text_pairs; expected different ones"),
         ("selfembed + llm2comp.supervised", "mixture: supervised reads labelled pairs"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from selfembed.ground.options import check_options
 from selfembed.objectives.objective import Material
 from selfembed.objectives.token_target import TokenTarget
 from selfembed.targets.bag_of_tokens import build_bag_of_tokens
@@ -20,6 +21,9 @@ class BagOfTokens(TokenTarget):
     """
 
     leading_space: bool = True
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
     def key(self, material: Material) -> list[Any]:
         return []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_value
 from selfembed.losses.mixture import MixtureLoss
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import EmbedderConfig
@@ -38,8 +39,7 @@ class Mixture(Objective):
         if not self.weights:
             raise InputError("mixture: no part; expected a weight for at least one objective")
         for name, weight in self.weights.items():
-            if not (weight > 0 and math.isfinite(weight)):
-                raise InputError(f"weight {weight} of {name}: expected a number above 0")
+            check_value(f"weight of {name}", weight, Annotated[float, Range(above=0)])
         if extra := [name for name in self.parts if name not in self.weights]:
             raise InputError(f"mixture: part {extra[0]} has no weight; expected one for every part")
         parts = {name: self.parts.get(name) or find_objective(name) for name in self.weights}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from selfembed.data.sampling import choose_texts
-from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 from selfembed.losses.token_target import OnlineModelDerivedLoss
 from selfembed.objectives.objective import STEP_FORWARDS, Material, Measured, Prepared
 from selfembed.objectives.token_target import TokenTarget
@@ -28,14 +28,11 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
     forwards = STEP_FORWARDS + 1
 
     common: Literal["sample", "online"] = "sample"
-    common_texts: int = 10_000
+    common_texts: Annotated[int, Range(least=1)] = 10_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.common not in ("sample", "online"):
-            raise InputError(f"common {self.common!r}: expected 'sample' or 'online'")
-        if self.common_texts < 1:
-            raise InputError(f"common_texts {self.common_texts}: expected at least 1")
+        check_options(self)
 
     def preparation_seconds(self, measured: Measured) -> float:
         """Estimates the forward passes over the sample."""

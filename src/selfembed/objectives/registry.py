@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from selfembed.errors import InputError
-from selfembed.ground.options import did_you_mean
+from selfembed.ground.options import require_choice
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.compression import Compression
 from selfembed.objectives.data_driven import DataDriven
@@ -32,8 +31,5 @@ def find_objective(name: str) -> Objective:
     Raises:
         InputError: there is none of this name.
     """
-    if name not in OBJECTIVES:
-        raise InputError(
-            f"objective {name!r}: expected one of {', '.join(OBJECTIVES)}{did_you_mean(name, OBJECTIVES)}"
-        )
+    require_choice("objective", name, OBJECTIVES)
     return OBJECTIVES[name]()

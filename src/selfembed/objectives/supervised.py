@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from datasets import Dataset, concatenate_datasets
 from sentence_transformers import SentenceTransformer
@@ -19,8 +19,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from selfembed.data.batches import batches, pools
 from selfembed.data.mining import in_batches, with_mined_negatives
 from selfembed.data.pairs import Examples
-from selfembed.errors import InputError
 from selfembed.ground.files import write_json
+from selfembed.ground.options import Range, check_options
 from selfembed.losses.compression import LLM2COMP
 from selfembed.losses.contrastive import supervised_loss
 from selfembed.model.adapter import load_adapter, save_adapter
@@ -55,32 +55,17 @@ class Supervised(Objective):
     whole_batch = True
     forwards = 1 + STEP_FORWARDS  # once more for the cached gradients
 
-    temperature: float = 0.05
+    temperature: Annotated[float, Range(above=0, example="0.05")] = 0.05
     batches: Literal["mixed", "homogeneous"] = "mixed"
-    false_negative_margin: float | None = None
-    refresh_every: int | None = None
-    refresh_margin: float = 0.05
-    eval_steps: int = 50
-    patience: int = 3
+    false_negative_margin: Annotated[float, Range(least=-2, most=2, example="0 or -0.1")] | None = None
+    refresh_every: Annotated[int, Range(least=1)] | None = None
+    refresh_margin: Annotated[float, Range(least=0, below=1)] = 0.05
+    eval_steps: Annotated[int, Range(least=1)] = 50
+    patience: Annotated[int, Range(least=1)] = 3
     metric: Literal["ndcg@10", "mrr@10"] = "ndcg@10"
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
-        if self.batches not in ("mixed", "homogeneous"):
-            raise InputError(f"batches {self.batches!r}: expected 'mixed' or 'homogeneous'")
-        if self.metric not in ("ndcg@10", "mrr@10"):
-            raise InputError(f"metric {self.metric!r}: expected 'ndcg@10' or 'mrr@10'")
-        if self.false_negative_margin is not None and not -2 <= self.false_negative_margin <= 2:
-            raise InputError(
-                f"false_negative_margin {self.false_negative_margin}: expected a difference of cosines, e.g. 0 or -0.1"
-            )
-        if not 0 <= self.refresh_margin < 1:
-            raise InputError(f"refresh_margin {self.refresh_margin}: expected a share from 0 to below 1")
-        for name in ("refresh_every", "eval_steps", "patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} {value}: expected at least 1")
+        check_options(self)
 
     @property
     def pools(self) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 from selfembed.data.corpus_passages import CorpusPassages
 from selfembed.data.pair_sources import SOURCES, Pair, draw_pair
 from selfembed.data.words import join_words, split_words
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 from selfembed.losses.pairs import CONTRIEVER, PairsLoss
 from selfembed.objectives.objective import STEP_FORWARDS, Budget, Material, Objective, Prepared
 
@@ -38,32 +40,23 @@ class TextPairs(Objective):
     citation = CONTRIEVER
     whole_batch = True
     shares_forward = True
-    forwards = 1.5 * STEP_FORWARDS  # queries are half as long as passages
+    forwards = 1 + STEP_FORWARDS  # once more for the cached gradients, where a batch is cut
 
-    title: float = 1.0
-    sentence: float = 1.0
-    parts: float = 1.0
-    neighbour: float = 1.0
-    crop: float = 0.0
-    query_words: int = 24
-    temperature: float = 0.05
+    title: Annotated[float, Range(least=0)] = 1.0
+    sentence: Annotated[float, Range(least=0)] = 1.0
+    parts: Annotated[float, Range(least=0)] = 1.0
+    neighbour: Annotated[float, Range(least=0)] = 1.0
+    crop: Annotated[float, Range(least=0)] = 0.0
+    query_words: Annotated[int, Range(least=1)] = 24
+    temperature: Annotated[float, Range(above=0, example="0.05")] = 0.05
     both_directions: bool = True
-    false_negative_margin: float | None = None
+    false_negative_margin: Annotated[float, Range(least=-2, most=2, example="0 or -0.1")] | None = None
     centred: bool = False
 
     def __post_init__(self) -> None:
-        for name, weight in self.weights.items():
-            if not 0 <= weight < float("inf"):
-                raise InputError(f"{name} {weight}: expected a weight of at least 0")
+        check_options(self)
         if not any(self.weights.values()):
             raise InputError(f"weights: those of {', '.join(SOURCES)} are all 0; expected one above 0")
-        if self.query_words < 1:
-            raise InputError(f"query_words {self.query_words}: expected at least 1")
-        if not self.temperature > 0:
-            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
-        margin = self.false_negative_margin
-        if margin is not None and not -2 <= margin <= 2:
-            raise InputError(f"false_negative_margin {margin}: expected a difference of cosines, e.g. 0 or -0.1")
 
     @property
     def weights(self) -> dict[str, float]:

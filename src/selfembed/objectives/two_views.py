@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 from selfembed.losses.contrastive import SIMCSE, TwoViewsLoss, require_two_views
 from selfembed.objectives.objective import STEP_FORWARDS, Material, Objective, Prepared
 
@@ -27,14 +28,11 @@ class TwoViews(Objective):
     shares_forward = True
     forwards = 2 * (1 + STEP_FORWARDS)  # both views, once more for the cached gradients
 
-    temperature: float = 0.05
-    attention_dropout: float = 0.2
+    temperature: Annotated[float, Range(above=0, example="0.05")] = 0.05
+    attention_dropout: Annotated[float, Range(least=0, below=1)] = 0.2
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 0.05")
-        if not 0 <= self.attention_dropout < 1:
-            raise InputError(f"attention_dropout {self.attention_dropout}: expected a share from 0 to below 1")
+        check_options(self)
 
     def prepare(self, material: Material) -> Prepared:
         """Takes all texts.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from selfembed.calibration.self_retrieval import LEAST_PAIRS
 from selfembed.errors import InputError
-from selfembed.ground.options import did_you_mean
+from selfembed.ground.options import Range, check_options, did_you_mean
 from selfembed.model.backbone import Lora
 from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives.objective import Objective
@@ -34,15 +35,17 @@ class Recipe:
     stages: dict[str, Stage]
     embedder: EmbedderConfig = EmbedderConfig()
     lora: Lora = Lora()
-    statistics_texts: int = 200_000
-    embed_length: int = 512
-    calibration_pairs: int = 0
+    statistics_texts: Annotated[int, Range(least=1)] = 200_000
+    embed_length: Annotated[int, Range(least=1)] = 512
+    calibration_pairs: Annotated[int, Range(least=0)] = 0
 
     def __post_init__(self) -> None:
+        check_options(self)
         if not self.stages:
             raise InputError(f"recipe {self.name}: no stage left to run; name at least one")
-        if self.calibration_pairs < 0:
-            raise InputError(f"calibration_pairs {self.calibration_pairs}: expected at least 8, or 0 for none")
+        if 0 < self.calibration_pairs < LEAST_PAIRS:
+            given = f"calibration_pairs {self.calibration_pairs}"
+            raise InputError(f"{given}: expected at least {LEAST_PAIRS}, or 0 for none")
 
     @property
     def citations(self) -> list[str]:

@@ -76,10 +76,10 @@ def _mixed(part: str, name: str, recipes: Recipes) -> Recipe:
     first, *_ = found.values()
     objective = Mixture(weights, {stage: recipe.stages[stage].objective for stage, recipe in found.items()})
     numbers = next(iter(first.stages.values()))
-    times = {stage: "" if weight == 1 else f"{TIMES}{weight:g}" for stage, weight in weights.items()}
+    shown = {stage: "" if weight == 1 else f"{TIMES}{weight:g}" for stage, weight in weights.items()}
     return dataclasses.replace(
         first,
-        name=f" {PLUS} ".join(recipe.name + times[stage] for stage, recipe in found.items()),
+        name=f" {PLUS} ".join(recipe.name + shown[stage] for stage, recipe in found.items()),
         stages={PLUS.join(found): dataclasses.replace(numbers, objective=objective)},
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 from selfembed.objectives.objective import Budget, Objective
 
 
@@ -30,36 +31,24 @@ class Stage:
     """
 
     objective: Objective
-    steps: int
-    batch_size: int = 64
-    micro_batch_size: int | None = None
-    max_length: int = 128
-    learning_rate: float = 3e-5
+    steps: Annotated[int, Range(least=1)]
+    batch_size: Annotated[int, Range(least=1)] = 64
+    micro_batch_size: Annotated[int, Range(least=1)] | None = None
+    max_length: Annotated[int, Range(least=1)] = 128
+    learning_rate: Annotated[float, Range(above=0, example="3e-5")] = 3e-5
     schedule: Literal["linear", "constant", "cosine"] = "linear"
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    warmup: Annotated[float, Range(least=0, most=1)] = 0.1
+    weight_decay: Annotated[float, Range(least=0)] = 0.0
+    max_grad_norm: Annotated[float, Range(least=0)] = 1.0
     gradient_checkpointing: bool = False
     adapter: Literal["continue", "merge"] = "continue"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "max_length"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: expected at least 1")
-        if self.micro_batch_size is not None and (
-            self.micro_batch_size < 1 or self.batch_size % self.micro_batch_size
-        ):
+        check_options(self)
+        if self.batch_size % (self.micro_batch_size or self.batch_size):
             raise InputError(
                 f"micro_batch_size {self.micro_batch_size}: expected a divisor of batch_size {self.batch_size}"
             )
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate {self.learning_rate}: expected a number above 0, e.g. 3e-5")
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"warmup {self.warmup}: expected a share from 0 to 1")
-        if self.schedule not in ("linear", "constant", "cosine"):
-            raise InputError(f"schedule {self.schedule!r}: expected 'linear', 'constant' or 'cosine'")
-        if self.adapter not in ("continue", "merge"):
-            raise InputError(f"adapter {self.adapter!r}: expected 'continue' or 'merge'")
 
     @property
     def accumulation(self) -> int:

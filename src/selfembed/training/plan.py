@@ -18,6 +18,7 @@ from selfembed.data.pairs import Examples, instructed, read_examples, read_sets
 from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.ground.hashing import content_hash
+from selfembed.ground.options import require_choice
 from selfembed.model.backbone import EMBEDDED, Backbone, best_dtype, load_backbone
 from selfembed.model.device import choose_device
 from selfembed.model.embedder import build_embedder, fitting_length
@@ -122,8 +123,7 @@ def make_plan(
         InputError: any of them is not usable.
     """
     device = choose_device(device)
-    if dtype not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"dtype {dtype!r}: expected 'auto', 'float32' or 'bfloat16'")
+    require_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
     sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
