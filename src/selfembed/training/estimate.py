@@ -8,16 +8,26 @@ from dataclasses import dataclass
 import torch
 from sentence_transformers import SentenceTransformer
 
-from selfembed.data.sampling import choose_texts
+from selfembed.data.sampling import choose_rows, choose_texts
 from selfembed.model.backbone import Backbone
-from selfembed.model.embedder import build_embedder, embedder_prompt, fitting_length
-from selfembed.objectives.objective import Measured
+from selfembed.model.embedder import build_embedder, fitting_length
+from selfembed.objectives.objective import Budget, Measured
+from selfembed.recipes import Stage
 from selfembed.training.plan import Plan
+
+_SAMPLE = 256  # texts, or labelled examples of each set
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
-    """What a stage would take: ``tokens`` include the prompt, ``seconds`` include its targets."""
+    """What a stage would take.
+
+    Args:
+        name: Name of the stage.
+        texts: Number of texts that are trained on, repetitions included.
+        tokens: Number of tokens that are read, prompts included, in all columns of the training data.
+        seconds: Duration, with the computation of its targets.
+    """
 
     name: str
     texts: int
@@ -27,7 +37,14 @@ class StageEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a plan would take, from a sample of its texts and a timed forward pass."""
+    """What a plan would take, from a sample of its texts and a timed forward pass.
+
+    Args:
+        corpus_texts: Number of texts of the corpus.
+        corpus_tokens: Number of their tokens, without prompts and uncut.
+        stages: What each stage would take, in order.
+        memory_gib: Largest memory of a training step, in GiB.
+    """
 
     corpus_texts: int
     corpus_tokens: int
@@ -36,36 +53,38 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
+        """Adds up the seconds of all stages."""
         return sum(stage.seconds for stage in self.stages)
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Times forward passes of a few of the plan's own texts and scales up; nothing is trained."""
+    """Times forward passes over a sample of what the plan's stages read, and scales up; nothing is trained.
+
+    Raises:
+        InputError: A stage cannot be trained on these texts.
+    """
     texts = plan.corpus.texts()
-    sample = list(choose_texts(texts, 256, seed=plan.seed)["text"])
+    sample = list(choose_texts(texts, _SAMPLE, seed=plan.seed)["text"])
     lengths = [len(ids) for ids in plan.backbone.tokenizer(sample, add_special_tokens=False)["input_ids"]]
-    prompt = len(embedder_prompt(plan.backbone, plan.recipe.embedder))
     embedder = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
     stages = []
     for name, stage in plan.recipe.stages.items():
         embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
-        stage_lengths, texts_of_stage = lengths, stage.texts
-        if stage.objective.reads == "pairs":
-            stage_lengths = example_lengths(plan)
-            texts_of_stage = stage.budget.texts * (2 + max(one.negatives for one in plan.pairs))
-        mean_tokens = sum(min(length + prompt, stage.max_length) for length in stage_lengths) / len(stage_lengths)
-        tokens_per_second = forward_rate(embedder, sample[: min(32, stage.batch_size)])
+        columns = sample_of_stage(plan, stage, embedder)
+        means = [mean_tokens(embedder, column) for column in columns]
+        tokens_per_second = forward_rate(embedder, columns[-1][: min(32, stage.batch_size)])
         measured = Measured(
             texts=len(texts),
             words=plan.corpus.report.words,
             statistics_texts=plan.recipe.statistics_texts,
-            mean_tokens=mean_tokens,
+            mean_tokens=mean_tokens(embedder, sample),
             tokens_per_second=tokens_per_second,
         )
-        tokens = round(texts_of_stage * mean_tokens)
+        tokens = round(stage.budget.texts * sum(means))
         seconds = tokens * stage.objective.forwards / tokens_per_second
         seconds += stage.objective.preparation_seconds(measured)
-        stages.append(StageEstimate(name=name, texts=texts_of_stage, tokens=tokens, seconds=seconds))
+        number = stage.texts or stage.budget.texts * len(columns)
+        stages.append(StageEstimate(name=name, texts=number, tokens=tokens, seconds=seconds))
     parameters = sum(parameter.numel() for parameter in embedder.parameters())
     memory = max(
         training_memory_gib(
@@ -83,21 +102,45 @@ def estimate(plan: Plan) -> Estimate:
     )
 
 
-def example_lengths(plan: Plan) -> list[int]:
-    """Counts the tokens of the first labelled examples of each set."""
-    texts = [
-        text
-        for examples in plan.pairs
-        for row in examples.rows.select(range(min(64, len(examples.rows))))
-        for text in row.values()
-    ]
-    return [len(ids) for ids in plan.backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> list[list[str]]:
+    """Takes a sample of what a stage reads, as its objective cuts it.
+
+    Returns:
+        The columns of the training data, that of the texts last.
+
+    Raises:
+        InputError: The objective finds nothing to train on in the sample.
+    """
+    if stage.objective.reads == "pairs":
+        columns: dict[str, list[str]] = {}
+        for examples in plan.pairs:
+            rows = examples.rows.select(range(min(_SAMPLE, len(examples.rows))))
+            for name in rows.column_names:
+                columns.setdefault(name, []).extend(rows[name])
+        return list(columns.values())
+    corpus = plan.corpus.texts()
+    places = choose_rows(len(corpus), _SAMPLE, seed=plan.seed).tolist()
+    material = plan.material(
+        max_length=stage.max_length,
+        budget=Budget(steps=1, batch_size=len(places)),
+        texts=list(corpus.select(places)["text"]),
+        places=places,
+        make_embedder=lambda: embedder,
+    )
+    material = stage.objective.cut(material)
+    return [list(column) for column in (*material.columns.values(), material.texts)]
+
+
+def mean_tokens(embedder: SentenceTransformer, texts: list[str]) -> float:
+    """Averages the number of tokens of an input: prompt included, cut at the embedder's length."""
+    lengths = [len(ids) for ids in embedder.tokenizer(texts, truncation=True)["input_ids"]]
+    return sum(lengths) / len(lengths)
 
 
 def forward_rate(embedder: SentenceTransformer, texts: list[str]) -> float:
     """Measures the tokens per second of a forward pass, prompt included."""
     embedder.encode(texts[:4], show_progress_bar=False)
-    tokens = sum(min(len(ids), embedder.max_seq_length) for ids in embedder.tokenizer(texts)["input_ids"])
+    tokens = len(texts) * mean_tokens(embedder, texts)
     started = time.perf_counter()
     embedder.encode(texts, batch_size=len(texts), show_progress_bar=False)
     rate: float = tokens / (time.perf_counter() - started)
