@@ -14,8 +14,12 @@ import selfembed
 from selfembed import Corpus, InputError, load_backbone
 from selfembed.calibration.affine_map import map_of, without_map
 from selfembed.calibration.calibrate import calibrate
+from selfembed.calibration.choice import Choice
+from selfembed.ground.progress import silent
 from selfembed.model.embedder import build_embedder
-from selfembed.recipes import find_recipe
+from selfembed.recipes import find_recipe, override
+from selfembed.training.judgement import Judge
+from selfembed.training.plan import make_plan
 
 TEXTS = [f"{one} {other}" for one, other in zip(SENTENCES[:30], SENTENCES[30:60], strict=True)]
 CORPUS = Dataset.from_dict({"text": TEXTS, "title": [f"Part {number}" for number in range(30)]})
@@ -57,6 +61,57 @@ def test_a_training_that_harms_ships_the_raw_backbone_and_says_so(model, tmp_pat
     stock = without_map(SentenceTransformer(str(tmp_path / "out"), device="cpu"))
     raw = build_embedder(load_backbone(model), find_recipe("selfembed").embedder, device="cpu")
     np.testing.assert_allclose(stock.encode(TEXTS[:3]), raw.encode(TEXTS[:3]), rtol=1e-4, atol=1e-5)
+
+
+BEFORE = {"calibration": "before", "embedder.pooling": "mean", "embedder.word_embeddings": 1.5}
+
+
+def test_trained_in_front_of_the_map_that_is_shipped(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Choice, "score", property(lambda choice: 1.0))  # a tiny model's training gains nothing
+    record = train(model, tmp_path / "out", learning_rate=1e-3, **BEFORE)
+    assert (
+        record["shipped"] == "trained"
+        and len(record["raw"]["self_retrieval_ndcg@10"]) > 3
+        and record["raw"]["chosen"] != "as it is"
+    )
+    assert list(record["trained"]["self_retrieval_ndcg@10"]) == ["as it is"], "the map is in it already"
+    stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert [type(module).__name__ for module in stock] == ["Transformer", "WeightedLayerPooling", "Pooling", "Dense"]
+    monkeypatch.undo()
+    recipe = override(find_recipe("selfembed"), {**SETTINGS, **BEFORE})
+    raw = build_embedder(load_backbone(model), recipe.embedder, device="cpu")
+    search = Judge(make_plan(model, Corpus(CORPUS), recipe, dtype="float32", device="cpu"), tmp_path / "x", silent)
+    chosen = search.raw.map
+    np.testing.assert_allclose(map_of(stock).matrix_DK, chosen.matrix_DK, rtol=1e-5, atol=1e-6)
+    trained, plain = stock.encode(TEXTS[:5]), chosen(raw.encode(TEXTS[:5]))
+    assert np.abs(trained - plain).max() > 1e-3, "the adapter has learnt something"
+
+
+def test_interrupted_it_goes_on_behind_the_same_map(model, tmp_path, monkeypatch):
+    train(model, tmp_path / "whole", learning_rate=1e-2, **BEFORE)
+    from selfembed.training import run
+
+    def fails(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "export_embedder", fails)
+        train(model, tmp_path / "out", learning_rate=1e-2, **BEFORE)
+    assert (tmp_path / "out.partial" / "raw.safetensors").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr("selfembed.training.judgement.build_embedder", fails)  # the raw embedder reads nothing again
+        train(model, tmp_path / "out", learning_rate=1e-2, **BEFORE)
+    assert not (tmp_path / "out.partial").exists()
+    first, second = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("whole", "out"))
+    np.testing.assert_array_equal(first.encode(TEXTS[:3]), second.encode(TEXTS[:3]))
+
+
+@pytest.mark.parametrize(
+    "option", [{"calibration": "before", "calibration_pairs": 12}, {"embedder.word_embeddings": 1}]
+)
+def test_token_targets_want_final_states(model, tmp_path, option):
+    with pytest.raises(InputError, match="through the decoder layer"):
+        selfembed.train(model, Corpus(CORPUS), "text2token-small", out=tmp_path / "out", settings=option)
 
 
 def test_too_small_a_corpus_is_refused_in_one_line(model, tmp_path):

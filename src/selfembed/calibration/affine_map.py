@@ -48,8 +48,8 @@ class AffineMap:
         return width[0] == width[1] and not self.bias_K.any() and bool((self.matrix_DK == np.eye(width[0])).all())
 
     def module(self) -> Dense:
-        """The map as sentence-transformers' own module, float32."""
-        return Dense(
+        """The map as sentence-transformers' own module, float32, its weights fixed."""
+        module = Dense(
             self.matrix_DK.shape[0],
             self.matrix_DK.shape[1],
             bias=True,
@@ -57,6 +57,7 @@ class AffineMap:
             init_weight=torch.from_numpy(np.ascontiguousarray(self.matrix_DK.T)),
             init_bias=torch.from_numpy(self.bias_K.copy()),
         )
+        return module.requires_grad_(False)
 
 
 def identity(width: int) -> AffineMap:

@@ -29,6 +29,11 @@ class Choice:
     scores: dict[str, float]
     pairs: int
 
+    @property
+    def score(self) -> float:
+        """nDCG@10 with the map that was chosen."""
+        return self.scores[self.map.name]
+
     def to_dict(self) -> dict[str, Any]:
         """For the record of a run."""
         scores = {name: round(score, 4) for name, score in self.scores.items()}

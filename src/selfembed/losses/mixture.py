@@ -108,9 +108,7 @@ class MixtureLoss(nn.Module):
         """Weighted loss of each part, float32 scalars by name; their sum is what is trained."""
         features = dict(zip(self.columns, sentence_features, strict=True))
         spans = mini_batches(len(labels), self.mini_batch_size or len(labels))
-        constants = {
-            name: part.constants(features, self.labels(name, labels)) for name, part in self.sharing.items()
-        }
+        constants = {name: part.constants(features, self.labels(name, labels)) for name, part in self.sharing.items()}
         if len(spans) > 1 and torch.is_grad_enabled():
             values = self.cached(features, labels, constants, spans)
         else:

@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -17,12 +17,13 @@ from transformers import PretrainedConfig
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, cache_dir
 from selfembed.ground.hashing import content_hash
-from selfembed.ground.options import check_options
+from selfembed.ground.options import Range, check_options
 from selfembed.model.attention import Attention, probe_attention, require_attention
 from selfembed.model.backbone import Backbone
 from selfembed.model.memory_tokens import MemoryInit, put_in_memory
 from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, check_text, prompt_ids
+from selfembed.model.word_embeddings import word_and_state
 
 PoolingMode = Literal["last", "mean", "memory"]
 
@@ -41,9 +42,11 @@ class EmbedderConfig:
             (Text2Token Eqs. 3-4).
         memory_tokens: appended to every text; with memory pooling at least 1, otherwise 0.
         memory_init: where their vectors start, see :func:`selfembed.model.memory_tokens.initial_memory`.
+        word_embeddings: how much of its input embedding is added to every token's final hidden state before pooling,
+            see :func:`selfembed.model.word_embeddings.word_and_state`; 0 for none.
 
     Raises:
-        InputError: an unknown value, or memory tokens without memory pooling or the reverse.
+        InputError: an unknown value, memory tokens without memory pooling or the reverse, or word embeddings with it.
     """
 
     pooling: PoolingMode = "last"
@@ -51,9 +54,14 @@ class EmbedderConfig:
     prompt: str | None = None
     memory_tokens: int = 0
     memory_init: MemoryInit = "mean"
+    word_embeddings: Annotated[float, Range(least=0)] = 0.0
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.word_embeddings and self.pooling == "memory":
+            raise InputError(
+                f"word_embeddings {self.word_embeddings}: memory tokens are no words; expected 0, or pooling 'mean'"
+            )
         if self.pooling == "memory" and self.memory_tokens < 1:
             raise InputError(
                 f"memory_tokens {self.memory_tokens}: pooling 'memory' needs at least 1, 8 in the paper; "
@@ -109,8 +117,8 @@ def build_embedder(
             seed=seed,
             tokenizer=backbone.tokenizer,
         )
-    pooling = pooling_module(transformer, backbone, config)
-    embedder = SentenceTransformer(modules=[transformer, pooling], device=device)
+    pooling = pooling_modules(transformer, backbone, config)
+    embedder = SentenceTransformer(modules=[transformer, *pooling], device=device)
     embedder.max_seq_length = fitting_length(backbone, config, max_length)
     embedder.eval()
     # Probed as loaded, which is how a saved folder of it comes back; one probe where all is well.
@@ -124,13 +132,13 @@ def build_embedder(
     return embedder
 
 
-def pooling_module(transformer: Transformer, backbone: Backbone, config: EmbedderConfig) -> nn.Module:
-    """sentence-transformers' own pooling module for our pooling mode; ours only for several memory tokens."""
+def pooling_modules(transformer: Transformer, backbone: Backbone, config: EmbedderConfig) -> list[nn.Module]:
+    """Gives what makes one vector of the tokens' states: sentence-transformers' own modules, but for memory tokens."""
     width = transformer.get_embedding_dimension()
     if config.memory_tokens > 1:
-        return MemoryPooling(width, first_memory_id(backbone, config), config.memory_tokens)
-    pooling: nn.Module = Pooling(width, pooling_mode=_STOCK_POOLING[config.pooling])
-    return pooling
+        return [MemoryPooling(width, first_memory_id(backbone, config), config.memory_tokens)]
+    pooling = Pooling(width, pooling_mode=_STOCK_POOLING[config.pooling])
+    return [word_and_state(transformer, config.word_embeddings), pooling] if config.word_embeddings else [pooling]
 
 
 def embedder_prompt(backbone: Backbone, config: EmbedderConfig) -> PromptIds:
@@ -223,7 +231,10 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
     It lies in the cache under a hash of what went into it.
     """
     memory = [f"{config.memory_tokens} memory tokens"] if config.memory_tokens else []
-    key = content_hash(backbone.fingerprint, config.template, config.attention, "dropout off, text is text", *memory)
+    layers = ["all layers"] if config.word_embeddings else []
+    key = content_hash(
+        backbone.fingerprint, config.template, config.attention, "dropout off, text is text", *memory, *layers
+    )
     folder = cache_dir() / "embedders" / key[:16]
     if folder.is_dir() and all(file.exists() for file in folder.iterdir()):
         return folder
@@ -249,6 +260,8 @@ def embedding_config(backbone: Backbone, config: EmbedderConfig) -> PretrainedCo
     """The backbone's configuration with the attention mode written into it; the backbone's own is left alone."""
     settings = type(backbone.config).from_dict(backbone.config.to_dict())
     settings.is_causal = config.attention == "causal"
+    if config.word_embeddings:
+        settings.output_hidden_states = True
     return settings
 
 

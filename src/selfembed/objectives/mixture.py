@@ -54,6 +54,7 @@ class Mixture(Objective):
             "whole_batch": any(part.whole_batch for part in parts.values()),
             "forwards": max(sharing, default=0.0) + sum(alone),
             "attention_dropout": max(part.attention_dropout for part in parts.values()),
+            "decodes": any(part.decodes for part in parts.values()),
             "trains_memory": any(part.trains_memory for part in parts.values()),
         }
         for name, value in decided.items():

@@ -187,6 +187,8 @@ class Objective(ABC):
         attention_dropout: of attention probabilities while it is trained.
         trains_memory: whether memory vectors are trained; else they stay as they stand.
         shares_forward: whether its loss is one of embeddings, so that a mixture need not pay for it again.
+        decodes: whether its loss reads embeddings through the decoder layer, for which they must be final hidden
+            states: without word embeddings added to them and without an affine map.
     """
 
     reads: Literal["texts", "pairs"] = "texts"
@@ -196,6 +198,7 @@ class Objective(ABC):
     attention_dropout: float = 0.0
     trains_memory: bool = False
     shares_forward: bool = False
+    decodes: bool = False
 
     @property
     def citations(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ class TokenTarget(Objective):
 
     citation = TEXT2TOKEN
     shares_forward = True
+    decodes = True
 
     @abstractmethod
     def key(self, material: Material) -> list[Any]:

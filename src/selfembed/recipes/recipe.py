@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from selfembed.calibration.self_retrieval import LEAST_PAIRS
 from selfembed.errors import InputError
@@ -29,6 +29,8 @@ class Recipe:
         embed_length: tokens of an input, prompt included, of the finished embedder.
         calibration_pairs: pairs of texts of the corpus that the finished embedder is judged by, the affine map behind
             its pooling chosen by; 0 leaves both out.
+        calibration: ``"after"`` chooses the map for the finished embedder; ``"before"`` chooses it for the raw
+            backbone and trains the adapter in front of it, so that what is trained is what will be used.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Recipe:
     statistics_texts: Annotated[int, Range(least=1)] = 200_000
     embed_length: Annotated[int, Range(least=1)] = 512
     calibration_pairs: Annotated[int, Range(least=0)] = 0
+    calibration: Literal["after", "before"] = "after"
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -46,6 +49,11 @@ class Recipe:
         if 0 < self.calibration_pairs < LEAST_PAIRS:
             given = f"calibration_pairs {self.calibration_pairs}"
             raise InputError(f"{given}: expected at least {LEAST_PAIRS}, or 0 for none")
+        if self.calibration == "before" and not self.calibration_pairs:
+            raise InputError(
+                f"calibration 'before': needs pairs to choose the map by; expected calibration_pairs of at least "
+                f"{LEAST_PAIRS}, or calibration 'after'"
+            )
 
     @property
     def citations(self) -> list[str]:

@@ -5,6 +5,7 @@ All of it is stock but the pooling over several memory tokens, which the folder 
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from selfembed.ground.files import arriving_folder, write_json
 from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone
 from selfembed.model.checkpoint import HEAD
-from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, pooling_module, save_tokenizer
+from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, save_tokenizer
 from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.memory_tokens import memory_embedding, write_memory
 from selfembed.model.pooling import FILE, TYPE, MemoryPooling
@@ -61,13 +62,13 @@ def export_embedder(
     """Merges the adapter into freshly loaded weights, saves, reloads and compares.
 
     Args:
-        trained: the embedder with its adapter.
+        trained: the embedder with its adapter; what stands behind its decoder is taken over as it is.
         backbone: what it was trained from.
         recipe: how.
         record: goes into the folder as ``selfembed.json``.
         out: folder to make.
         weights: what the adapter is merged into; None: the backbone.
-        affine_map: goes behind the pooling; None, or one that changes nothing: nothing does.
+        affine_map: goes behind all of it; None, or one that changes nothing: nothing does.
 
     Returns:
         The embedder as loaded from ``out``.
@@ -78,7 +79,7 @@ def export_embedder(
     config = recipe.embedder
     length = fitting_length(backbone, config, recipe.embed_length)
     trained.max_seq_length = length
-    expected = trained.encode(_CHECK_TEXTS, batch_size=len(_CHECK_TEXTS), show_progress_bar=False)
+    expected = without_map(trained).encode(_CHECK_TEXTS, batch_size=len(_CHECK_TEXTS), show_progress_bar=False)
     expected = np.asarray(expected, dtype=np.float32)
     if not np.isfinite(expected).all() or not np.abs(expected).sum(-1).all():
         raise InputError(
@@ -97,8 +98,8 @@ def export_embedder(
         del merged  # one copy of the weights at a time
         save_tokenizer(backbone, config, staging, max_length=length)
         transformer = Transformer(str(staging), model_kwargs={"dtype": dtype})
-        pooling = pooling_module(transformer, backbone, config)
-        embedder = SentenceTransformer(modules=[transformer, pooling, *after], device="cpu")
+        behind = copy.deepcopy([*trained.children()][1:]) + after
+        embedder = SentenceTransformer(modules=[transformer, *behind], device="cpu")
         embedder.similarity_fn_name = "cosine"
         embedder.save(str(staging), create_model_card=False)
         del transformer, embedder

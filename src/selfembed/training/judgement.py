@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from selfembed.calibration.affine_map import spectrum
+from selfembed.calibration.affine_map import AffineMap, identity, spectrum
 from selfembed.calibration.choice import Choice, choose_map
 from selfembed.calibration.self_retrieval import PASSAGES_PER_PAIR, self_retrieval
 from selfembed.data.corpus_passages import last_passages
 from selfembed.encoding.encode import encode
+from selfembed.ground.files import arriving_file
 from selfembed.ground.progress import Progress
 from selfembed.model.adapter import adapter_parameters
 from selfembed.model.backbone import Backbone
@@ -27,46 +32,82 @@ class Judgement:
     """What is shipped as the result of training, and why.
 
     Attributes:
-        trained: whether the trained embedder is shipped; else the raw one, which found more.
-        choice: the map of the one that is shipped.
-        record: for the record of the run.
+        trained: Whether the trained embedder is shipped; else the raw one, which found more.
+        affine_map: The map that goes behind the one that is shipped; None where it has one already.
+        record: For the record of the run.
     """
 
     trained: bool
-    choice: Choice
+    affine_map: AffineMap | None
     record: dict[str, Any]
 
 
-def judge(plan: Plan, embedder: SentenceTransformer, progress: Progress) -> Judgement:
-    """Holds the trained embedder against the raw one, each with its best map, by self-retrieval.
+class Judge:
+    """Holds a trained embedder against the raw one, each with its best map, by self-retrieval.
 
-    The texts are those that training comes to last; they are unseen where it leaves enough unread.
+    The texts are those that training comes to last; they are unseen where it leaves enough unread. The raw embedder
+    reads them once.
+
+    Args:
+        plan: Of the run.
+        file: Where what the raw embedder found is kept, so that an interrupted run goes on with the same map.
+        progress: Called with (task, done, total).
 
     Raises:
-        InputError: the corpus gives too few pairs.
+        InputError: The corpus gives too few pairs.
     """
-    pairs = plan.recipe.calibration_pairs
-    unread = len(plan.corpus) - sum(stage.texts for stage in plan.recipe.stages.values())
-    wanted = PASSAGES_PER_PAIR * pairs
-    passages = last_passages(plan.corpus, min(wanted, unread) if unread >= pairs else wanted, seed=plan.seed)
-    search = self_retrieval(passages, pairs, seed=plan.seed)
-    spectrum_DD = spectrum(plan.backbone.head().weight)
-    raw = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
-    choices, length = {}, embedder.max_seq_length
-    for name, one in (("raw", raw), ("trained", embedder)):
-        one.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, _LENGTH)
-        vectors_ND = encode(one, search.texts, progress=progress, task=f"self-retrieval, {name}")
-        choices[name] = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
-    embedder.max_seq_length = length
-    scores = {name: choice.scores[choice.map.name] for name, choice in choices.items()}
-    better = scores["trained"] >= scores["raw"] or plan.recipe.embedder.memory_tokens  # raw memory tokens say nothing
-    keep = "trained" if better else "raw"
-    record = {
-        "shipped": keep,
-        "unseen": unread >= pairs,
-        **{name: choice.to_dict() for name, choice in choices.items()},
-    }
-    return Judgement(keep == "trained", choices[keep], record)
+
+    def __init__(self, plan: Plan, file: Path, progress: Progress) -> None:
+        self.plan, self.file, self.progress = plan, file, progress
+        pairs = plan.recipe.calibration_pairs
+        unread = len(plan.corpus) - sum(stage.texts for stage in plan.recipe.stages.values())
+        wanted = PASSAGES_PER_PAIR * pairs
+        passages = last_passages(plan.corpus, min(wanted, unread) if unread >= pairs else wanted, seed=plan.seed)
+        self.unseen = unread >= pairs
+        self.search = self_retrieval(passages, pairs, seed=plan.seed)
+
+    @cached_property
+    def raw(self) -> Choice:
+        """The raw embedder's best map, chosen when first asked for or read from the file."""
+        if not self.file.is_file():
+            plan = self.plan
+            raw = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
+            vectors_ND = self.vectors(raw, "raw")
+            with arriving_file(self.file) as staging:
+                save_file({"vectors_ND": torch.from_numpy(vectors_ND)}, staging)
+        return self.choice(load_file(self.file)["vectors_ND"].numpy())
+
+    def judge(self, embedder: SentenceTransformer) -> Judgement:
+        """Says whether a trained embedder finds more than the raw one."""
+        plan, raw, length = self.plan, self.raw, embedder.max_seq_length
+        vectors_ND = self.vectors(embedder, "trained")
+        embedder.max_seq_length = length
+        before = plan.recipe.calibration == "before"
+        trained = self.as_it_is(vectors_ND) if before else self.choice(vectors_ND)
+        better = trained.score >= raw.score or plan.recipe.embedder.memory_tokens  # raw, these say nothing
+        keep = "trained" if better else "raw"
+        record = {
+            "shipped": keep,
+            "unseen": self.unseen,
+            "raw": raw.to_dict(),
+            "trained": trained.to_dict(),
+        }
+        affine_map = None if before else (trained if better else raw).map
+        return Judgement(keep == "trained", affine_map, record)
+
+    def vectors(self, embedder: SentenceTransformer, name: str) -> np.ndarray:
+        """Encodes the texts of the self-retrieval, ``vectors_ND``."""
+        embedder.max_seq_length = fitting_length(self.plan.backbone, self.plan.recipe.embedder, _LENGTH)
+        return encode(embedder, self.search.texts, progress=self.progress, task=f"self-retrieval, {name}")
+
+    def choice(self, vectors_ND: np.ndarray) -> Choice:
+        """Chooses the map of embeddings of the texts of the self-retrieval."""
+        return choose_map(self.search, vectors_ND, spectrum_DD=spectrum(self.plan.backbone.head().weight))
+
+    def as_it_is(self, vectors_ND: np.ndarray) -> Choice:
+        """Leaves embeddings as they are, which have their map behind them."""
+        none = identity(vectors_ND.shape[1])
+        return Choice(none, {none.name: float(self.search.ndcg_Q(vectors_ND).mean())}, len(self.search.queries))
 
 
 def make_raw(embedder: SentenceTransformer) -> None:

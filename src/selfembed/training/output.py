@@ -14,6 +14,7 @@ from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, require_new, write_json
 from selfembed.training.plan import Plan
 
+RAW_VECTORS = "raw.safetensors"  # what the raw embedder gave, which a run that goes on reads again
 _PLAN_FILE = "plan.json"
 _STAGE_FOLDER = re.compile(r"\.?\d+-")  # stages, merged weights, and those on their way
 
@@ -65,7 +66,8 @@ def remove_work_folder(work: Path) -> None:
     for path in sorted(work.iterdir()):
         if _STAGE_FOLDER.match(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-    (work / _PLAN_FILE).unlink(missing_ok=True)
+    for name in (RAW_VECTORS, _PLAN_FILE):
+        (work / name).unlink(missing_ok=True)
     with suppress(OSError):
         work.rmdir()
 

@@ -18,8 +18,8 @@ from selfembed.model.backbone import EMBEDDED
 from selfembed.model.folder import RunRecord, StageRecord
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
-from selfembed.training.judgement import judge, make_raw, shipped_weights
-from selfembed.training.output import open_work_folder, remove_work_folder, removed_unless_resumable
+from selfembed.training.judgement import Judge, make_raw, shipped_weights
+from selfembed.training.output import RAW_VECTORS, open_work_folder, remove_work_folder, removed_unless_resumable
 from selfembed.training.plan import Plan, make_plan
 from selfembed.training.stage import run_stages
 
@@ -110,11 +110,15 @@ def run_plan(
     work = open_work_folder(plan, out)
     with writing(work), removed_unless_resumable(work):
         stages = []
-        for trained in run_stages(plan, lambda number, name: work / f"{number}-{name}", progress=progress):
+        judge = Judge(plan, work / RAW_VECTORS, progress) if plan.recipe.calibration_pairs else None
+        before = judge.raw.map if judge and plan.recipe.calibration == "before" else None
+        for trained in run_stages(
+            plan, lambda number, name: work / f"{number}-{name}", affine_map=before, progress=progress
+        ):
             stages.append(trained.record)
             after_stage(trained.record, trained.embedder)
         require_sound(trained.embedder, plan)
-        judgement = judge(plan, trained.embedder, progress) if plan.recipe.calibration_pairs else None
+        judgement = judge.judge(trained.embedder) if judge else None
         if judgement is not None and not judgement.trained:
             make_raw(trained.embedder)
         progress("saving", 0, 1)
@@ -134,7 +138,7 @@ def run_plan(
             record,
             out,
             weights=shipped_weights(plan, judgement, trained.weights),
-            affine_map=judgement.choice.map if judgement is not None else None,
+            affine_map=judgement.affine_map if judgement is not None else None,
         )
         progress("saving", 1, 1)
     remove_work_folder(work)

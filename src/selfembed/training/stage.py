@@ -20,6 +20,7 @@ from sentence_transformers import (
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, set_seed
 
+from selfembed.calibration.affine_map import AffineMap, add_map
 from selfembed.data.sampling import choose_rows
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Progress, silent
@@ -62,6 +63,7 @@ def run_stages(
     folder_of: Callable[[int, str], Path],
     *,
     make_head: Callable[[LMHead], LMHead] | None = None,
+    affine_map: AffineMap | None = None,
     progress: Progress = silent,
 ) -> Iterator[Trained]:
     """Trains the stages of a plan in order, and goes on where an earlier run was interrupted.
@@ -71,6 +73,7 @@ def run_stages(
         folder_of: folder of a stage, from its number (the first is 1) and its name. It holds checkpoints, adapter and
             record; where it holds a record already, the stage is not trained again. Merged weights come beside it.
         make_head: what to make of the backbone's decoder layer for the losses; None leaves it.
+        affine_map: stands behind the pooling in training, unchanged; None: nothing does.
         progress: called with (task, done, total).
 
     Yields:
@@ -78,7 +81,7 @@ def run_stages(
         afterwards.
     """
     weights = plan.backbone
-    embedder = trainable_embedder(plan, weights)
+    embedder = trainable_embedder(plan, weights, affine_map)
     head = plan.backbone.head()
     head = (make_head(head) if make_head else head).to(plan.device)
     texts_used = 0
@@ -87,7 +90,7 @@ def run_stages(
         if stage.adapter == "merge" and number > 1:
             progress("merging", 0, 1)
             weights = merged_backbone(embedder, weights, folder.with_name(f"{folder.name}-merged"))
-            embedder = trainable_embedder(plan, weights, memory_of=embedder)
+            embedder = trainable_embedder(plan, weights, affine_map, memory_of=embedder)
             progress("merging", 1, 1)
         if (folder / _RECORD).exists():
             load_adapter(embedder, folder / _ADAPTER)
@@ -100,13 +103,18 @@ def run_stages(
 
 
 def trainable_embedder(
-    plan: Plan, weights: Backbone, *, memory_of: SentenceTransformer | None = None
+    plan: Plan,
+    weights: Backbone,
+    affine_map: AffineMap | None = None,
+    *,
+    memory_of: SentenceTransformer | None = None,
 ) -> SentenceTransformer:
     """Builds the embedder of a plan, with a fresh adapter.
 
     Args:
         plan: gives embedder, adapter and seed.
         weights: the plan's backbone, or that with earlier stages merged into it.
+        affine_map: goes behind the pooling.
         memory_of: embedder whose memory vectors are carried over.
     """
     set_seed(plan.seed)
@@ -115,6 +123,8 @@ def trainable_embedder(
     )
     if memory_of is not None and plan.recipe.embedder.memory_tokens:
         memory_embedding(embedder).memory.data.copy_(memory_embedding(memory_of).memory)
+    if affine_map is not None and not affine_map.changes_nothing:
+        embedder = add_map(embedder, affine_map)
     keep_texts_out_of_card(embedder)
     add_trainable_adapter(embedder, plan.recipe.lora)
     train_fast_on_cpu(embedder, plan.device, max(stage.max_length for stage in plan.recipe.stages.values()))
