@@ -13,9 +13,10 @@ from typing import Generic, TypeVar
 
 import torch
 from sentence_transformers.base.losses.gradcache import RandContext
-from torch import Tensor
+from torch import Tensor, nn
 
 Features = dict[str, Tensor]
+_PIECE = 8  # texts
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -64,10 +65,28 @@ def mini_batches(size: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def mini_batch(features: Features, span: slice) -> Features:
-    """Some of the texts of a batch, without the padding that they do not need."""
+def embed_by_length(model: nn.Module, features: Features) -> Tensor:
+    """Embeds a batch in pieces of texts of about the same length, which need less padding than all of them.
+
+    Args:
+        model: A SentenceTransformer.
+        features: Of the batch, padded on the right.
+
+    Returns:
+        ``embedding_BD``, in the order of the batch.
+    """
+    length_B = features["attention_mask"].sum(1)
+    rows = _PIECE if length_B.device.type == "cpu" else len(length_B)  # a GPU wants much to do at once
+    order_B = length_B.argsort(descending=True, stable=True)
+    pieces = [model(mini_batch(features, piece))["sentence_embedding"] for piece in order_B.split(rows)]
+    embedding_BD: Tensor = torch.cat(pieces)[order_B.argsort()]
+    return embedding_BD
+
+
+def mini_batch(features: Features, span: slice | Tensor) -> Features:
+    """Takes some of the texts of a batch, without the padding that they do not need."""
     longest = int(features["attention_mask"][span].sum(1).max())
     return {
-        name: value[span, :longest] if isinstance(value, Tensor) and value.ndim == 2 else value
+        name: value[span][:, :longest] if isinstance(value, Tensor) and value.ndim == 2 else value
         for name, value in features.items()
     }

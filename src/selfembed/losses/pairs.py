@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from selfembed.losses.contrastive import cosine, info_nce
-from selfembed.losses.gradient_cache import Features, GradientCache, mini_batches
+from selfembed.losses.gradient_cache import Features, GradientCache, embed_by_length, mini_batches
 
 CONTRIEVER = """\
 @article{contriever,
@@ -114,9 +114,8 @@ class PairsLoss(nn.Module):
         return loss
 
     def embed(self, features: Features) -> Tensor:
-        """embedding_BD."""
-        embedding_BD: Tensor = self.model(dict(features))["sentence_embedding"]
-        return embedding_BD
+        """Gives embedding_BD."""
+        return embed_by_length(self.model, features)
 
     def get_config_dict(self) -> dict[str, Any]:
         return {
