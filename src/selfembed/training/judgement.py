@@ -24,12 +24,12 @@ _LENGTH = 128  # tokens that are read of a text
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is shipped as the result of training, and why.
+    """Says what is shipped as the result of training, and why.
 
     Attributes:
-        trained: whether the trained embedder is shipped; else the raw one, which found more.
-        choice: the map of the one that is shipped.
-        record: for the record of the run.
+        trained: Whether the trained embedder is shipped; else the raw one, which found more.
+        choice: The affine map of the embedder that is shipped.
+        record: Entry of the record of the run.
     """
 
     trained: bool
@@ -43,7 +43,7 @@ def judge(plan: Plan, embedder: SentenceTransformer, progress: Progress) -> Judg
     The texts are those that training comes to last; they are unseen where it leaves enough unread.
 
     Raises:
-        InputError: the corpus gives too few pairs.
+        InputError: The corpus gives too few pairs.
     """
     pairs = plan.recipe.calibration_pairs
     unread = len(plan.corpus) - sum(stage.texts for stage in plan.recipe.stages.values())
