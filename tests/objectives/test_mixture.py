@@ -42,7 +42,7 @@ def test_it_is_what_its_parts_need():
 @pytest.mark.parametrize(
     ("weights", "parts", "message"),
     [
-        ({}, {}, "mixture: no part"),
+        ({}, {}, "mixture {}: expected a weight"),
         ({"data_driven": 0}, {}, "weight of data_driven 0: expected a number above 0"),
         ({"data_driven": float("nan")}, {}, "weight of data_driven nan"),
         ({"data_driven": "much"}, {}, "weight of data_driven 'much'"),

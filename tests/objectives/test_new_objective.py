@@ -16,23 +16,36 @@ import selfembed
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN = """
 import sys
-from selfembed import Stage, Recipe, train
+from selfembed import Corpus, InputError, Recipe, Stage
+from selfembed.explanation.report.build import build_report
 from selfembed.objectives import Mixture, find_objective
+from selfembed.training.estimate import estimate
+from selfembed.training.plan import make_plan
+from selfembed.training.run import run_plan
 from tiny import SENTENCES
 
 folder, model = sys.argv[1:]
 toy = find_objective("{name}")
 for name, objective in (("alone", toy), ("mixed", Mixture({{"{name}": 1.0, "two_views": 0.1}}))):
-    stage = Stage(objective=objective, steps=2, batch_size=4, max_length=48)
-    train(
-        model, iter(SENTENCES), Recipe(name=name, stages={{"toy": stage}}), out=f"{{folder}}/{{name}}",
-        dtype="float32", device="cpu",
+    recipe = Recipe(name=name, stages={{"toy": Stage(objective=objective, steps=2, batch_size=4, max_length=48)}})
+    plan = make_plan(
+        model, iter(SENTENCES), recipe, settings={{"{option}": "3"}}, dtype="float32", device="cpu", tagger="hanta"
     )
+    assert estimate(plan).stages[0].texts == 8
+    run_plan(plan, f"{{folder}}/{{name}}")
+    assert type(toy).__name__ in build_report(f"{{folder}}/{{name}}", Corpus(iter(SENTENCES)), texts=4)
+try:
+    type(toy)({option}="much")
+except InputError as error:
+    print(error)
 """
 
 
 def test_the_three_steps(tiny_backbone_dir, tmp_path):
-    """The file as CONTRIBUTING prints it, its line in the registry, two steps; nothing else of the package changes."""
+    """The file as CONTRIBUTING prints it, its line in the registry, two steps; nothing else of the package changes.
+
+    What the second step promises is seen: an estimate, a setting by name, a mixture, a report.
+    """
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("## To add an objective")[2].partition("\n## ")[0]
     steps = re.findall(r"^(\d)\. ", section, re.MULTILINE)
     assert steps == ["1", "2", "3"]
@@ -49,10 +62,15 @@ def test_the_three_steps(tiny_backbone_dir, tmp_path):
     registry.write_text(re.sub(r"(OBJECTIVES: .* = \{\n)", rf"\1    {line}\n", text))
     paths = [str(tmp_path / "src"), str(ROOT / "tests")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RUN.format(name=name), str(tmp_path), str(tiny_backbone_dir)]
+    (option,) = re.findall(r"^    (\w+): float = ", code, re.MULTILINE)
+    command = [sys.executable, "-c", RUN.format(name=name, option=option), str(tmp_path), str(tiny_backbone_dir)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{option} 'much': expected a finite number"
     for run in ("alone", "mixed"):
-        (stage,) = json.loads((tmp_path / run / "selfembed.json").read_text())["stages"]
+        record = json.loads((tmp_path / run / "selfembed.json").read_text())
+        objective = record["recipe"]["stages"]["toy"]["objective"]
+        assert objective.get("parts", {name: objective})[name][option] == 3.0
+        (stage,) = record["stages"]
         assert len(stage["loss_curve"]) == 2 and all(entry["loss"] > 0 for entry in stage["loss_curve"])
     assert list(stage["loss_curve"][0]["parts"]) == [name, "two_views"]

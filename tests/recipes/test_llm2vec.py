@@ -111,5 +111,5 @@ def test_texts_of_one_token_are_counted_and_left_out(tmp_path):
     short_train(raw, tmp_path / "out", recipe=recipe, settings=settings, corpus=iter([*SENTENCES[:8], "a", "b"]))
     stage = record_of(tmp_path / "out")["stages"][0]
     assert stage["texts_too_short"] == 2 and stage["texts"] == 8
-    with pytest.raises(InputError, match="none of 2 texts has a token with another before it"):
+    with pytest.raises(InputError, match="none of 2 texts has a token to mask"):
         short_train(raw, tmp_path / "none", recipe=recipe, settings=settings, corpus=iter(["a", "b"]))

@@ -76,8 +76,10 @@ def test_values_as_a_command_line_gives_them():
 
 @pytest.mark.parametrize("path", ["step", "data_driven.step", "objective.r", "", "stages", "stages.data_driven"])
 def test_unknown_setting(path):
-    with pytest.raises(InputError, match="its settings are adapter, alpha, attention"):
+    with pytest.raises(InputError, match="expected one of recipe text2token, of adapter, alpha, attention"):
         override(find_recipe("text2token"), {path: 1})
+    with pytest.raises(InputError, match="did you mean 'learning_rate'"):
+        override(find_recipe("text2token"), {"data_driven.learning_rat": 1})
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_stages_by_name():
     recipe = find_recipe("text2token")
     assert list(choose_stages(recipe, ["model_derived", "data_driven"]).stages) == ["model_derived", "data_driven"]
     assert list(choose_stages(recipe, ["model_derived"]).stages) == ["model_derived"]
-    with pytest.raises(InputError, match="stage 'third': recipe text2token has data_driven, model_derived"):
+    with pytest.raises(InputError, match="stage 'third': expected one of data_driven, model_derived of recipe text2t"):
         choose_stages(recipe, ["third"])
     with pytest.raises(InputError, match="no stage left"):
         choose_stages(recipe, [])

@@ -70,14 +70,14 @@ def test_a_mixture_is_that_of_its_stages_objectives_with_the_first_ones_numbers(
         ("selfembed*much + bag-of-tokens", "weight 'much' in .*: expected a number above 0, as in selfembed\\*0.5"),
         ("selfembed*0 + bag-of-tokens", "weight of text_pairs 0.0: expected a number above 0"),
         ("selfembed +", "recipe '' in 'selfembed \\+': expected one of"),
-        ("selfembed + selfembed-small", "mixes two stages called text_pairs; expected different ones"),
+        ("selfembed + selfembed-small", "mixes two stages text_pairs; expected different ones"),
         ("selfembed + llm2comp.supervised", "mixture: supervised reads labelled pairs"),
         ("text2tokn", "recipe 'text2tokn': expected one of .*text2token, .*; did you mean 'text2token'\\?"),
         ("none such", "recipe 'none such': expected one of [^;]*$"),
         ("text2token -> llm2cmp.two_views", "recipe 'llm2cmp' in .*; did you mean 'llm2comp'"),
-        ("text2token.data_drive", "stage 'data_drive': recipe text2token has .*; did you mean 'data_driven'"),
+        ("text2token.data_drive", "stage 'data_drive': expected .* of recipe text2token; did you mean 'data_driven'"),
         ("text2token ->", "recipe '' in 'text2token ->': expected one of"),
-        ("text2token.", "stage '': recipe text2token has"),
+        ("text2token.", "stage '': expected one of data_driven, model_derived of recipe text2token"),
     ],
 )
 def test_unknown_names_suggest_the_nearest(name, message):

@@ -226,7 +226,7 @@ COMPRESS += ["--max-length", "40", "--dtype", "float32", "--no-report"]
         (None, ["--dev", "dev.jsonl"], "dev.jsonl: there is no such file"),
         (None, ["--set", "memory_tokens=0"], "memory_tokens 0: pooling 'memory' needs at least 1"),
         (None, ["--set", "refresh_every=0"], "refresh_every 0: expected at least 1"),
-        (None, ["--stages", "labels"], "stage 'labels': recipe llm2comp has compression, two_views, supervised"),
+        (None, ["--stages", "labels"], "stage 'labels': expected one of compression, two_views, supervised of"),
     ],
 )
 def test_bad_pairs(content, extra, message, tiny_backbone_dir, tmp_path, capsys):
@@ -268,7 +268,7 @@ def test_texts_too_short_to_split(tiny_backbone_dir, tmp_path, capsys):
     arguments += ["--recipe", "llm2comp-unsup", "--stages", "compression", "--out", str(tmp_path / "out")]
     bounds = ["--set", "min_context=3", "--set", "min_continuation=3"]
     message = failed([*arguments, "--set", "min_context=90"], capsys)
-    assert "none of 8 texts has 100 tokens, as a split needs; give longer texts, or lower min_context" in message
+    assert "8 texts can be split; expected 100 tokens; give longer texts, or lower --set min_context" in message
     assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
     assert main([*arguments, *bounds]) == 0
     assert "compression: 6 texts, loss" in (shown := capsys.readouterr().out)

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from tiny import BOS_ID, EOS_ID, PAD_ID, SENTENCES, save_tiny, tiny_tokenizer
 from transformers import AutoModel
 
-from selfembed.errors import InputError
+from selfembed.errors import InputError, TrainingDiverged
 from selfembed.model.backbone import Backbone
 from selfembed.model.embedder import load_embedder
 from selfembed.model.memory_tokens import memory_embedding
@@ -173,7 +173,7 @@ def test_vectors_that_are_not_finite_are_not_saved(tiny_backbone_dir, tmp_path):
     add_random_adapter(embedder)
     with torch.no_grad():
         next(p for name, p in embedder.named_parameters() if "lora_A" in name).fill_(float("nan"))
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(TrainingDiverged, match="not finite"):
         export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

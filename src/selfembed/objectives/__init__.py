@@ -17,7 +17,7 @@ def recorded_objective(fields: Mapping[str, Any]) -> Objective:
     """Rebuilds the objective that a run record describes by its kind and its options.
 
     Raises:
-        InputError: the record is of another version, which had other objectives or other options.
+        InputError: The record is of another version, with other objectives or other options.
     """
     known: list[type[Objective]] = [*OBJECTIVES.values(), Mixture]
     kinds = {kind.__name__: kind for kind in known}
@@ -26,10 +26,10 @@ def recorded_objective(fields: Mapping[str, Any]) -> Objective:
     }
     kind = options.pop("kind", None)
     if kind not in kinds:
-        raise InputError(f"objective {kind}: expected one of {', '.join(kinds)}; the record is of another version")
+        raise InputError(f"objective {kind}: expected one of {', '.join(kinds)}; train anew with this version")
     if kinds[kind] is Mixture:
         options["parts"] = {name: recorded_objective(part) for name, part in options["parts"].items()}
     try:
         return kinds[kind](**options)
     except TypeError as error:
-        raise InputError(f"objective {kind}: recorded with other options than this version has ({error})") from error
+        raise InputError(f"objective {kind}: expected the options of this version ({error}); train anew") from error

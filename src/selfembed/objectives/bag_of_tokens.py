@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from selfembed.ground.options import check_options
 from selfembed.objectives.objective import Material
 from selfembed.objectives.token_target import TokenTarget
 from selfembed.targets.bag_of_tokens import build_bag_of_tokens
@@ -14,16 +13,13 @@ from selfembed.targets.token_targets import TokenTargets
 
 @dataclass(frozen=True, kw_only=True)
 class BagOfTokens(TokenTarget):
-    """The uniform target over the distinct tokens of a text.
+    """Trains towards the uniform distribution over the distinct tokens of a text.
 
     Args:
-        leading_space: tokenise the first word like a word inside a sentence.
+        leading_space: Whether the first word is tokenised like a word inside a sentence.
     """
 
     leading_space: bool = True
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
     def key(self, material: Material) -> list[Any]:
         return []

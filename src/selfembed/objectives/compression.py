@@ -14,28 +14,31 @@ from selfembed.objectives.objective import Material, Objective, Prepared
 
 @dataclass(frozen=True, kw_only=True)
 class Compression(CompressionOptions, Objective):
-    """LLM2Comp, stage 1 (arXiv 2511.17129); for the options see the class they are inherited from."""
+    """Trains LLM2Comp's stage 1 (arXiv 2511.17129); its options are those of :class:`CompressionOptions`."""
 
     citation = LLM2COMP
     forwards = 5.0  # encoder, teacher, decoder, three products with the vocabulary: a guess
     trains_memory = True
 
     def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
-        """Refuses an embedder without memory tokens or with a prompt, and a backbone without bos."""
+        """Refuses an embedder without memory tokens or with a prompt, and a backbone without a bos token."""
         if reading.pooling != "memory":
             raise InputError(
                 f"pooling {reading.pooling!r}: compression needs memory tokens to compress a text into; expected "
-                "pooling 'memory' and memory_tokens 8, of the recipe or, in a sequence, of its first recipe"
+                "'memory'; use `pooling='memory'` and `memory_tokens=8`, in a sequence those of its first recipe"
             )
         if reading.template != NO_PROMPT:
-            raise InputError(f"prompt {reading.template!r}: compression splits the bare text; expected no prompt")
+            raise InputError(
+                f"prompt {reading.template!r}: compression splits the bare text; expected none; "
+                f"use `prompt='{NO_PROMPT}'`"
+            )
         require_bos(backbone.tokenizer.bos_token_id)
 
     def prepare(self, material: Material) -> Prepared:
         """Keeps the texts that can be split, and counts those that cannot.
 
         Raises:
-            InputError: none can.
+            InputError: None of the texts can be split.
         """
         embedder = material.embedder
         ids = embedder.tokenizer(list(material.texts), truncation=True)["input_ids"]
@@ -43,8 +46,8 @@ class Compression(CompressionOptions, Objective):
         rows = [row for row, text_ids in enumerate(ids) if len(text_ids) >= least]
         if not rows:
             raise InputError(
-                f"corpus {material.corpus.name}: none of {len(ids)} texts has {self.min_tokens} tokens, as a split "
-                "needs; give longer texts, or lower min_context and min_continuation"
+                f"corpus {material.corpus.name}: none of {len(ids)} texts can be split; expected {self.min_tokens} "
+                "tokens; give longer texts, or lower `min_context` and `min_continuation`"
             )
         bos_id = material.backbone.tokenizer.bos_token_id
         loss = CompressionLoss(embedder, material.head, self, bos_id=bos_id, seed=material.seed)

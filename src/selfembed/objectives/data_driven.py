@@ -16,7 +16,7 @@ _WORDS_PER_SECOND = 30_000  # of targets, on a core: docs/results/benchmarks.jso
 
 @dataclass(frozen=True, kw_only=True)
 class DataDriven(DataDrivenOptions, TokenTarget):
-    """Text2Token, stage I (arXiv 2510.10224, §3.2.1); for the options see the class they are inherited from."""
+    """Trains Text2Token's stage I (arXiv 2510.10224, §3.2.1); its options are those of :class:`DataDrivenOptions`."""
 
     @property
     def needs_tagger(self) -> bool:

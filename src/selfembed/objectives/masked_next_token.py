@@ -19,16 +19,16 @@ from selfembed.objectives.objective import Material, Objective, Prepared
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedNextToken(MaskedNextTokenOptions, Objective):
-    """Masked next-token prediction (MNTP); for the options see the class they are inherited from."""
+    """Trains masked next-token prediction (MNTP); its options are those of :class:`MaskedNextTokenOptions`."""
 
     citation = LLM2VEC
 
     def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
-        """Refuses causal attention, which never sees what comes after, and a mask token that is not there."""
+        """Refuses causal attention, which never sees what comes after, and a mask token that the vocabulary lacks."""
         if reading.attention != "bidirectional":
             raise InputError(
                 f"attention {reading.attention!r}: masked next-token prediction learns to see what comes after a "
-                "word; expected 'bidirectional'"
+                "word; expected 'bidirectional'; use `attention='bidirectional'`"
             )
         mask_id(backbone.tokenizer, self.mask_token)
 
@@ -36,7 +36,7 @@ class MaskedNextToken(MaskedNextTokenOptions, Objective):
         """Keeps the texts that have a token to mask, and counts those that have none.
 
         Raises:
-            InputError: none has.
+            InputError: None of the texts has one.
         """
         embedder, backbone = material.embedder, material.backbone
         prompt = embedder_prompt(backbone, material.reading)
@@ -45,8 +45,8 @@ class MaskedNextToken(MaskedNextTokenOptions, Objective):
         rows = [row for row, (first, last) in enumerate(spans) if first < last]
         if not rows:
             raise InputError(
-                f"corpus {material.corpus.name}: none of {len(ids)} texts has a token with another before it; give "
-                "longer texts"
+                f"corpus {material.corpus.name}: none of {len(ids)} texts has a token to mask; expected at least two "
+                "tokens; give longer texts"
             )
         loss = MaskedNextTokenLoss(
             embedder,

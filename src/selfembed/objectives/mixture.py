@@ -19,17 +19,17 @@ from selfembed.targets.token_targets import TokenTargets
 
 @dataclass(frozen=True)
 class Mixture(Objective):
-    """A weighted sum of objectives: ``Mixture({"data_driven": 1.0, "two_views": 0.2})``.
+    """Trains a weighted sum of objectives: `Mixture({"data_driven": 1.0, "two_views": 0.2})`.
 
     Losses of embeddings alone share the forward passes. While a mixture is trained the dropout of attention is the
     largest that one of its parts asks for, for all of them.
 
     Args:
-        weights: of the parts, by their registered names.
-        parts: the same with other options than the default, by the same names.
+        weights: Weights of the parts, by their registered names.
+        parts: The parts whose options are not the default ones, by the same names.
 
     Raises:
-        InputError: an unknown name, a weight that is no number above 0, or a part that reads labelled pairs.
+        InputError: A name is unknown, a weight is no number above 0, or a part reads labelled pairs.
     """
 
     weights: Mapping[str, float]
@@ -37,15 +37,17 @@ class Mixture(Objective):
 
     def __post_init__(self) -> None:
         if not self.weights:
-            raise InputError("mixture: no part; expected a weight for at least one objective")
+            raise InputError("mixture {}: expected a weight for at least one objective; name one")
         for name, weight in self.weights.items():
             check_value(f"weight of {name}", weight, Annotated[float, Range(above=0)])
         if extra := [name for name in self.parts if name not in self.weights]:
-            raise InputError(f"mixture: part {extra[0]} has no weight; expected one for every part")
+            raise InputError(f"mixture: part {extra[0]} has no weight; expected one for every part; give its weight")
         parts = {name: self.parts.get(name) or find_objective(name) for name in self.weights}
         for name, part in parts.items():
             if part.reads != "texts":
-                raise InputError(f"mixture: {name} reads labelled {part.reads}; expected parts that read texts")
+                raise InputError(
+                    f"mixture: {name} reads labelled {part.reads}; expected parts that read texts; leave it out"
+                )
         sharing = [part.forwards for part in parts.values() if part.shares_forward]
         alone = [part.forwards for part in parts.values() if not part.shares_forward]
         decided = {
@@ -93,18 +95,18 @@ class Mixture(Objective):
         """Cuts the texts as the one part does that cuts them.
 
         Raises:
-            InputError: two parts do.
+            InputError: Two parts cut texts.
         """
         cut = {name: found for name, part in self.parts.items() if (found := part.cut(material)) is not material}
         if len(cut) > 1:
-            raise InputError(f"mixture: {' and '.join(cut)} both cut texts, each in its way; expected one that does")
+            raise InputError(f"mixture: {' and '.join(cut)} both cut texts; expected one that does; leave one out")
         return next(iter(cut.values()), material)
 
     def prepare(self, material: Material) -> Prepared:
         """Keeps the texts that all parts can be trained on.
 
         Raises:
-            InputError: there is no text that all parts can be trained on.
+            InputError: There is no text that all parts can be trained on.
         """
         prepared = {name: part.prepare(material) for name, part in self.parts.items()}
         every = set(range(len(material.texts)))

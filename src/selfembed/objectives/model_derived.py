@@ -17,12 +17,12 @@ from selfembed.targets.token_targets import TokenTargets
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDerived(ModelDerivedOptions, TokenTarget):
-    """Text2Token, stage II (arXiv 2510.10224, §3.2.2); further options in the class they are inherited from.
+    """Trains Text2Token's stage II (arXiv 2510.10224, §3.2.2); its other options are :class:`ModelDerivedOptions`.
 
     Args:
-        common: ``"sample"``: Qc from a sample of the corpus, before the stage, targets stored; ``"online"``: Qc is
-            the running mean over the training batches, targets computed in the step.
-        common_texts: size of the sample (Fig. 5: no gain beyond 10,000).
+        common: `"sample"` takes Qc from a sample of the corpus, before the stage, and stores the targets; `"online"`
+            takes the running mean over the training batches for Qc, and computes targets in the step.
+        common_texts: Size of the sample (Fig. 5: no gain beyond 10,000).
     """
 
     forwards = STEP_FORWARDS + 1

@@ -1,22 +1,22 @@
 """What an objective is, what it is given, and what it gives to training.
 
 An objective is a frozen dataclass of options, in a file of its own, with a line in
-:mod:`selfembed.objectives.registry`. It supplies ``citation`` and :meth:`Objective.prepare`; all else has a default.
-What ``prepare`` returns is a loss as sentence-transformers knows it, ``loss(sentence_features, labels)``, and which
+:mod:`selfembed.objectives.registry`. It supplies `citation` and :meth:`Objective.prepare`; all else has a default.
+What `prepare` returns is a loss as sentence-transformers knows it, `loss(sentence_features, labels)`, and which
 texts it can be taught on.
 
-To share forward passes in a mixture the objective says ``shares_forward = True`` and its loss supplies three things
+To share forward passes in a mixture the objective says `shares_forward = True` and its loss supplies three things
 more, see :class:`selfembed.losses.mixture.LossOfEmbeddings`:
 
-- ``columns``: the columns whose embeddings it reads, one name each; a column named twice is embedded twice;
-- ``constants(features, labels)``: what it needs besides embeddings and without a gradient, such as targets;
-- ``of_embeddings(embeddings, constants)``: its value.
+- `columns`: the columns whose embeddings it reads, one name each; a column named twice is embedded twice;
+- `constants(features, labels)`: what it needs besides embeddings and without a gradient, such as targets;
+- `of_embeddings(embeddings, constants)`: its value.
 
 An objective that makes pairs out of texts, say (query, passage), does so in :meth:`Objective.cut`: it returns the
-material with the passages as ``texts`` and the queries, one for each, as ``columns={"query": ...}``. Where it cuts as
-many as ``budget.texts``, the first ``budget.batch_size`` are the first step and so on, so that it decides what comes
-together. Its loss has ``columns = ("query", "text")`` and is ``whole_batch``. In a mixture all parts are prepared with
-the material as it was cut; a token target beside it is thus the passage's, reads ``("text",)``, and shares the
+material with the passages as `texts` and the queries, one for each, as `columns={"query": ...}`. Where it cuts as
+many as `budget.texts`, the first `budget.batch_size` are the first step and so on, so that it decides what comes
+together. Its loss has `columns = ("query", "text")` and is `whole_batch`. In a mixture all parts are prepared with
+the material as it was cut; a token target beside it is thus the passage's, reads `("text",)`, and shares the
 passage's forward pass, gradients cached for both.
 """
 
@@ -36,6 +36,7 @@ from transformers import TrainerCallback
 
 from selfembed.data.corpus import Corpus
 from selfembed.data.pairs import Examples
+from selfembed.ground.options import check_options
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone, LMHead
 from selfembed.model.embedder import EmbedderConfig
@@ -48,12 +49,12 @@ STEP_FORWARDS = 2.5
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a stage trains, and on how much at once.
+    """Says how long a stage trains, and on how much at once.
 
     Args:
-        steps: optimiser steps.
-        batch_size: texts, or labelled examples, per step.
-        micro_batch_size: texts per forward pass; None: all of the batch.
+        steps: Number of optimiser steps.
+        batch_size: Number of texts, or labelled examples, per step.
+        micro_batch_size: Number of texts per forward pass; None takes the whole batch.
     """
 
     steps: int
@@ -67,32 +68,32 @@ class Budget:
 
     @property
     def mini_batch_size(self) -> int:
-        """Texts per forward pass."""
+        """Gives the number of texts per forward pass."""
         return self.micro_batch_size or self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What an objective makes its loss and its data of.
+    """Holds what an objective makes its loss and its data of.
 
     Args:
-        backbone: whose tokenizer and vocabulary count.
-        reading: how the backbone is read as an embedder.
-        make_embedder: gives the embedder; its adapter off, it is the raw model that model-derived targets come from.
-        make_head: gives the frozen decoder layer.
-        corpus: whose statistics count.
-        texts: of the corpus, those of the stage; empty where the objective reads pairs.
-        places: the rows of the corpus that they are, or are cut from; None where they are not of the corpus.
-        columns: further columns of text, each with one entry for each of ``texts``.
-        pairs: labelled examples.
-        dev: labelled examples that decide when to stop.
-        tagger: of parts of speech.
-        statistics_texts: texts of the corpus that are counted, at most.
-        budget: of the stage; the default is that of targets that are only looked at.
-        seed: for everything that is drawn at random.
-        folder: of the stage, for what it keeps.
-        look: targets are only looked at: what needs the model on other texts makes do with ``texts``.
-        progress: told of work that takes time.
+        backbone: The language model, whose tokenizer and vocabulary count.
+        reading: How the backbone is read as an embedder.
+        make_embedder: Builds the embedder; with its adapter off it is the raw model of model-derived targets.
+        make_head: Reads the frozen decoder layer.
+        corpus: All texts; token statistics are counted over them.
+        texts: The texts of the stage; empty where the objective reads pairs.
+        places: For each of `texts`, the row of the corpus that it is or is cut from; None for other texts.
+        columns: Further columns of text, each with one entry for each of `texts`.
+        pairs: The sets of labelled examples to train on.
+        dev: The set of labelled examples that decides when to stop.
+        tagger: The tagger of parts of speech; None where no objective needs one.
+        statistics_texts: Largest number of texts of the corpus that token statistics are counted over.
+        budget: Budget of the stage; the default is for targets that are only looked at.
+        seed: Seed for everything that is drawn at random.
+        folder: Folder of the stage, for files that the objective keeps.
+        look: Whether targets are only looked at. What needs the model on other texts then makes do with `texts`.
+        progress: Called with (task, done, total).
     """
 
     backbone: Backbone
@@ -115,32 +116,32 @@ class Material:
 
     @cached_property
     def embedder(self) -> SentenceTransformer:
-        """The embedder, built when first asked for."""
+        """Builds the embedder when it is first asked for."""
         return self.make_embedder()
 
     @cached_property
     def head(self) -> LMHead:
-        """The frozen decoder layer, read when first asked for."""
+        """Reads the frozen decoder layer when it is first asked for."""
         return self.make_head()
 
 
 @dataclass(kw_only=True)
 class Prepared:
-    """What a stage trains with.
+    """Holds what a stage trains with.
 
     Args:
-        loss: takes ``(sentence_features, labels)`` and gives one number, or a number by name that are added up.
-        rows: which of the material's texts are trained on, ascending; None: all.
-        label: what stands in the column ``label``: the ``"text"``'s number among the material's texts, or the number
-            of its ``"turn"``, which is another whenever a text comes again.
-        distinct: whether no text may come twice in a step, since the others are its negatives.
-        notes: for the record of the stage.
-        callbacks: of the trainer.
-        state: what belongs to the state of training beside adapter and optimiser; None: nothing.
-        restore: takes what ``state`` gave.
-        data: rows in the order of training from a step on, in place of texts; the trainer skips what came before.
-        goes_on: whether training, which stopped after this step, goes on with other data.
-        finish: called when training is over; gives further notes.
+        loss: The loss. It takes `(sentence_features, labels)` and gives one number, or several by name to be added up.
+        rows: Row numbers of the material's texts that are trained on, ascending; None takes all.
+        label: Meaning of the column `label`: the number of the `"text"` among the material's texts, or the number
+            of the `"turn"`, which differs whenever a text comes again.
+        distinct: Whether no text may come twice in a step, since the others are its negatives.
+        notes: Further entries of the record of the stage.
+        callbacks: Callbacks for the trainer.
+        state: Gives the state of training beside adapter and optimiser, by name; None where there is none.
+        restore: Takes back what `state` gave.
+        data: Gives the rows in the order of training from a step on, in place of texts; the trainer skips the others.
+        goes_on: Tells whether training, which stopped after this step, goes on with other data.
+        finish: Gives further notes when training is over.
     """
 
     loss: nn.Module
@@ -158,14 +159,14 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Figures that an estimate has of a corpus and a machine.
+    """Holds what an estimate knows of a corpus and a machine.
 
     Args:
-        texts: of the corpus.
-        words: of the corpus.
-        statistics_texts: texts that are counted, at most.
-        mean_tokens: of an input, prompt included.
-        tokens_per_second: of a forward pass.
+        texts: Number of texts of the corpus.
+        words: Number of words of the corpus.
+        statistics_texts: Largest number of texts that token statistics are counted over.
+        mean_tokens: Mean number of tokens of an input, prompt included.
+        tokens_per_second: Speed of a forward pass.
     """
 
     texts: int
@@ -176,18 +177,18 @@ class Measured:
 
 
 class Objective(ABC):
-    """What a stage optimises: options, and how loss and data come of them.
+    """Describes what a stage optimises: options, checked by their annotations, and how loss and data come of them.
 
     Attributes:
-        reads: ``"texts"`` of the corpus, or labelled ``"pairs"``.
-        whole_batch: whether the texts of a batch are held against each other, so that it cannot be cut into steps of
+        reads: What is trained on: `"texts"` of the corpus, or labelled `"pairs"`.
+        whole_batch: Whether the texts of a batch are held against each other, so that it cannot be cut into steps of
             gradient accumulation.
-        forwards: what a training step costs, in forward passes.
-        citation: BibTeX entry of the paper it is from.
-        attention_dropout: of attention probabilities while it is trained.
-        trains_memory: whether memory vectors are trained; else they stay as they stand.
-        shares_forward: whether its loss is one of embeddings, so that a mixture need not pay for it again.
-        decodes: whether its loss reads embeddings through the decoder layer, for which they must be final hidden
+        forwards: Cost of a training step, in forward passes over its tokens.
+        citation: BibTeX entry of the paper that it is from.
+        attention_dropout: Dropout of attention probabilities while it is trained.
+        trains_memory: Whether memory vectors are trained; otherwise they stay as they are.
+        shares_forward: Whether its loss is one of embeddings, so that a mixture need not pay for it again.
+        decodes: Whether its loss reads embeddings through the decoder layer, for which they must be final hidden
             states: without word embeddings added to them and without an affine map.
     """
 
@@ -199,6 +200,9 @@ class Objective(ABC):
     trains_memory: bool = False
     shares_forward: bool = False
     decodes: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
     @property
     def citations(self) -> tuple[str, ...]:
@@ -219,7 +223,7 @@ class Objective(ABC):
         """Refuses an embedder or a backbone that it cannot train.
 
         Raises:
-            InputError: one line that says what it needs.
+            InputError: It cannot; the message says what it needs.
         """
         return
 
@@ -227,7 +231,7 @@ class Objective(ABC):
         """Refuses labelled examples that it cannot be trained on, before anything is trained.
 
         Raises:
-            InputError: one line that says what it needs.
+            InputError: It cannot; the message says what it needs.
         """
         return
 
@@ -248,5 +252,5 @@ class Objective(ABC):
         """Makes loss and data of a material that :meth:`cut` returned.
 
         Raises:
-            InputError: there is nothing to train on.
+            InputError: There is nothing to train on.
         """

@@ -14,12 +14,12 @@ def turns(material: Material, rows: Sequence[int] | None, *, distinct: bool = Fa
     """Chooses the text of each turn, by its number among the material's texts.
 
     Args:
-        material: whose texts, budget and seed count.
-        rows: which of the texts are trained on; None: all.
-        distinct: whether no text may come twice in a step.
+        material: The material, whose texts, budget and seed count.
+        rows: Row numbers of the texts that are trained on; None takes all.
+        distinct: Whether no text may come twice in a step.
 
     Raises:
-        InputError: there are fewer distinct texts than a step must have.
+        InputError: There are fewer distinct texts than a step must have.
     """
     rows = range(len(material.texts)) if rows is None else rows
     columns = [material.texts, *material.columns.values()]
@@ -35,7 +35,7 @@ def turns(material: Material, rows: Sequence[int] | None, *, distinct: bool = Fa
 
 
 def rows_in_order(material: Material, prepared: Prepared) -> Dataset:
-    """Makes the rows as the trainer takes them: further columns, then ``text`` and ``label``."""
+    """Makes the rows as the trainer takes them: further columns, then `text` and `label`."""
     rows = turns(material, prepared.rows, distinct=prepared.distinct)
     columns = {**material.columns, "text": material.texts}
     taken = {name: [column[row] for row in rows] for name, column in columns.items()}

@@ -29,7 +29,7 @@ def find_objective(name: str) -> Objective:
     """Finds an objective by its name, with its default options.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: There is none of this name.
     """
     require_choice("objective", name, OBJECTIVES)
     return OBJECTIVES[name]()

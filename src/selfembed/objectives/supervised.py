@@ -20,7 +20,7 @@ from selfembed.data.batches import batches, pools
 from selfembed.data.mining import in_batches, with_mined_negatives
 from selfembed.data.pairs import Examples
 from selfembed.ground.files import write_json
-from selfembed.ground.options import Range, check_options
+from selfembed.ground.options import Range
 from selfembed.losses.compression import LLM2COMP
 from selfembed.losses.contrastive import supervised_loss
 from selfembed.model.adapter import load_adapter, save_adapter
@@ -31,19 +31,19 @@ _BATCH = 32  # texts per forward pass when nothing is trained
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised(Objective):
-    """Supervised contrastive learning (SCL): a query against all positives and hard negatives of the batch.
+    """Trains by supervised contrastive learning (SCL): a query against all positives and hard negatives of the batch.
 
     Args:
-        temperature: of InfoNCE over cosine similarities.
-        batches: ``"mixed"`` over all sets of pairs, or ``"homogeneous"``: each batch from one set.
+        temperature: Temperature of InfoNCE over cosine similarities.
+        batches: `"mixed"` draws each batch from all sets of pairs, `"homogeneous"` from one of them.
         false_negative_margin: None takes every other candidate for a negative. A number leaves out those, hard
             negatives among them, whose similarity to the query is above the positive's minus this: 0 all that are
             nearer than the positive, -0.1 those nearer by more than 0.1.
-        refresh_every: steps after which hard negatives are mined anew with the embedder as it is then; None never.
-        refresh_margin: a mined negative stays below the positive's similarity by at least this share of it.
-        eval_steps: steps between evaluations on the development pairs, if there are any.
-        patience: evaluations without gain after which training stops.
-        metric: of retrieval over the development pairs.
+        refresh_every: Number of steps after which hard negatives are mined anew with the embedder; None never mines.
+        refresh_margin: Share of the positive's similarity by which a mined negative stays below it, at least.
+        eval_steps: Number of steps between evaluations on the development pairs, if there are any.
+        patience: Number of evaluations without gain after which training stops.
+        metric: Metric of retrieval over the development pairs.
 
     References:
         LLM2Comp, arXiv 2511.17129, and its code: 0.05, one direction, mixed batches, no masking. The paper names
@@ -64,12 +64,9 @@ class Supervised(Objective):
     patience: Annotated[int, Range(least=1)] = 3
     metric: Literal["ndcg@10", "mrr@10"] = "ndcg@10"
 
-    def __post_init__(self) -> None:
-        check_options(self)
-
     @property
     def pools(self) -> dict[str, Any]:
-        """What :func:`selfembed.data.pairs.pools` is to make: negatives to be mined anew have something to replace."""
+        """Gives the options of :func:`selfembed.data.batches.pools`; negatives mined anew need some to replace."""
         return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
 
     def check_pairs(self, sets: Sequence[Examples], budget: Budget, *, seed: int) -> None:
@@ -78,10 +75,10 @@ class Supervised(Objective):
         batches(parts, steps=1, batch_size=budget.batch_size, seed=seed)
 
     def prepare(self, material: Material) -> Prepared:
-        """The examples in their order, mined anew where that is asked for, and the best step on the dev pairs.
+        """Takes the examples in order, mines anew where that is asked for, and keeps the best step on the dev pairs.
 
         Raises:
-            InputError: there are too few different examples for a batch.
+            InputError: There are too few different examples for a batch.
         """
         embedder = material.embedder
         loss = supervised_loss(
@@ -109,21 +106,21 @@ class Supervised(Objective):
 
 
 class SupervisedData(TrainerCallback):
-    """The examples of a stage in the order of training, with the hard negatives that are due at a step.
+    """Gives the examples of a stage in the order of training, with the hard negatives that are due at a step.
 
-    Where negatives are mined anew, training halts after every ``refresh_every`` steps and goes on from the checkpoint
+    Where negatives are mined anew, training halts after every `refresh_every` steps and goes on from the checkpoint
     of that step, so that a run that is interrupted there does what any run does.
 
     Args:
-        sets: labelled examples.
-        options: of the objective.
-        budget: whose steps and batch size count.
-        embedder: in training.
-        folder: for mined negatives.
-        seed: of the order.
+        sets: The sets of labelled examples.
+        options: The options of the objective.
+        budget: The budget, whose steps and batch size count.
+        embedder: The embedder in training.
+        folder: Folder for mined negatives.
+        seed: Seed of the order.
 
     Raises:
-        InputError: there are too few different examples for a batch.
+        InputError: There are too few different examples for a batch.
     """
 
     def __init__(
@@ -147,7 +144,7 @@ class SupervisedData(TrainerCallback):
             self.notes["negatives_filled_in"] = filled
 
     def due(self, step: int) -> bool:
-        """Whether negatives are mined after this step."""
+        """Tells whether negatives are mined after this step."""
         every = self.options.refresh_every
         return every is not None and 0 < step < self.steps and step % every == 0
 
@@ -191,10 +188,10 @@ class BestOnDev(TrainerCallback):
     was evaluated before a checkpoint counts after a resume.
 
     Args:
-        dev: development pairs; None never stops and keeps the last step.
-        options: metric, how often, how patient.
-        embedder: in training.
-        folder: for the curve and the adapters.
+        dev: The development pairs; None never stops and keeps the last step.
+        options: The options of the objective: metric, how often, how patient.
+        embedder: The embedder in training.
+        folder: Folder for the curve and the adapters.
     """
 
     def __init__(self, dev: Examples | None, options: Supervised, embedder: SentenceTransformer, folder: Path) -> None:
@@ -251,7 +248,7 @@ class BestOnDev(TrainerCallback):
 
     @property
     def adapter(self) -> Path | None:
-        """The file with the adapter of the best step; None without development pairs."""
+        """Names the file with the adapter of the best step; None without development pairs."""
         return None if self.evaluator is None else self._adapter_file(self.best["step"])
 
     @property

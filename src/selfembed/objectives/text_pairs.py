@@ -12,26 +12,26 @@ from selfembed.data.corpus_passages import CorpusPassages
 from selfembed.data.pair_sources import SOURCES, Pair, draw_pair
 from selfembed.data.words import join_words, split_words
 from selfembed.errors import InputError
-from selfembed.ground.options import Range, check_options
+from selfembed.ground.options import Range
 from selfembed.losses.pairs import CONTRIEVER, PairsLoss
 from selfembed.objectives.objective import STEP_FORWARDS, Budget, Material, Objective, Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextPairs(Objective):
-    """Contrastive learning on pairs that are cut from the corpus itself; see :mod:`selfembed.data.pair_sources`.
+    """Trains by contrast on pairs that are cut from the corpus itself; see :mod:`selfembed.data.pair_sources`.
 
     Args:
-        title: weight of pairs of a title and its passage.
-        sentence: weight of pairs of a sentence and the rest of its passage.
-        parts: weight of pairs of two parts of one passage.
-        neighbour: weight of pairs of neighbouring passages of one document.
-        crop: weight of pairs of two crops of one passage, with words deleted.
-        query_words: queries are cut to so many words.
-        temperature: of InfoNCE over cosine similarities.
-        both_directions: passages search for queries too.
-        false_negative_margin: see :class:`selfembed.losses.pairs.PairsLoss`.
-        centred: embeddings lose the batch's mean before they are compared.
+        title: Weight of pairs of a title and its passage.
+        sentence: Weight of pairs of a sentence and the rest of its passage.
+        parts: Weight of pairs of two parts of one passage.
+        neighbour: Weight of pairs of neighbouring passages of one document.
+        crop: Weight of pairs of two crops of one passage, with words deleted.
+        query_words: Largest number of words of a query; the rest is cut off.
+        temperature: Temperature of InfoNCE over cosine similarities.
+        both_directions: Whether passages search for queries too.
+        false_negative_margin: See :class:`selfembed.losses.pairs.PairsLoss`.
+        centred: Whether embeddings lose the batch's mean before they are compared.
 
     References:
         Contriever (arXiv 2112.09118) and AugTriever (arXiv 2212.08841) for the kinds of pairs; the weights are ours.
@@ -54,13 +54,13 @@ class TextPairs(Objective):
     centred: bool = False
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
         if not any(self.weights.values()):
-            raise InputError(f"weights: those of {', '.join(SOURCES)} are all 0; expected one above 0")
+            raise InputError(f"weights: those of {', '.join(SOURCES)} are all 0; expected one above 0; give one")
 
     @property
     def weights(self) -> dict[str, float]:
-        """The share of each source, by its name."""
+        """Gives the weight of each source, by its name."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name in SOURCES}
 
     def cut(self, material: Material) -> Material:
@@ -69,7 +69,7 @@ class TextPairs(Objective):
         Where the corpus has fewer texts they are gone through again, in other orders, and give other pairs.
 
         Raises:
-            InputError: fewer than two texts give a pair.
+            InputError: Fewer than two texts give a pair.
         """
         rng = random.Random(material.seed)
         passages = CorpusPassages(material.corpus.passages())
@@ -118,7 +118,7 @@ class TextPairs(Objective):
 
 
 def documents_of(documents: Sequence[int], places: Sequence[int], budget: Budget) -> list[int]:
-    """Give the document of every pair or, where there are too few for a step as in one long file, its passage."""
+    """Gives the document of every pair or, where there are too few for a step as in one long file, its passage."""
     return list(documents if len(set(documents)) >= budget.batch_size else places)
 
 

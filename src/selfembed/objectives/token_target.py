@@ -17,7 +17,7 @@ from selfembed.targets.token_targets import TokenTargets
 
 
 class TokenTarget(Objective):
-    """A text's embedding shall decode to a sparse distribution over the vocabulary, which is computed beforehand."""
+    """Trains a text's embedding to decode to a sparse distribution over the vocabulary, computed beforehand."""
 
     citation = TEXT2TOKEN
     shares_forward = True
@@ -41,15 +41,15 @@ class TokenTarget(Objective):
         """Gives the targets of all texts; texts without a target are left out and counted.
 
         Raises:
-            InputError: no text has a target.
+            InputError: No text has a target.
         """
         targets = self.targets(material)
         rows = np.flatnonzero(targets.support_N).tolist()
         if not rows:
             raise InputError(
-                f"corpus {material.corpus.name}: none of {len(material.texts)} texts has a key token (noun, proper "
-                "noun or adjective that does not occur in every text); give other text, or keep all words "
-                "(pos=none)"
+                f"corpus {material.corpus.name}: none of {len(material.texts)} texts has a key token; expected a "
+                "noun, proper noun or adjective that does not occur in every text; give other text, or keep all words "
+                "with `pos=None`"
             )
         notes = {"targets": summary(targets), "texts_without_target": len(targets) - len(rows)}
         return Prepared(loss=TokenTargetLoss(material.embedder, material.head, targets), rows=rows, notes=notes)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from selfembed.ground.options import Range, check_options
+from selfembed.ground.options import Range
 from selfembed.losses.contrastive import SIMCSE, TwoViewsLoss, require_two_views
 from selfembed.objectives.objective import STEP_FORWARDS, Material, Objective, Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoViews(Objective):
-    """Unsupervised contrastive learning (UCL; SimCSE, Gao et al. 2021).
+    """Trains by unsupervised contrastive learning (UCL; SimCSE, Gao et al. 2021).
 
     Args:
-        temperature: of InfoNCE over cosine similarities.
-        attention_dropout: of attention probabilities while this is trained; backbones ship with 0. The adapter's
+        temperature: Temperature of InfoNCE over cosine similarities.
+        attention_dropout: Dropout of attention probabilities during this stage; backbones ship with 0. The adapter's
             dropout comes on top.
 
     References:
@@ -31,14 +31,11 @@ class TwoViews(Objective):
     temperature: Annotated[float, Range(above=0, example="0.05")] = 0.05
     attention_dropout: Annotated[float, Range(least=0, below=1)] = 0.2
 
-    def __post_init__(self) -> None:
-        check_options(self)
-
     def prepare(self, material: Material) -> Prepared:
         """Takes all texts.
 
         Raises:
-            InputError: no dropout is on.
+            InputError: No dropout is on.
         """
         require_two_views(material.embedder, material.texts[0])
         size = material.budget.mini_batch_size

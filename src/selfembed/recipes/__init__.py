@@ -32,9 +32,9 @@ def find_recipe(name: str) -> Recipe:
     """Finds a recipe, with its paper's numbers.
 
     Args:
-        name: Name of a recipe, or of one of its stages, ``text2token.data_driven``; several of these with ``->``
-            between them, one after the other; or stages with ``+`` between them, mixed in one, each with a weight,
-            ``text2token.data_driven*0.5``. See :func:`selfembed.recipes.sequence.join`.
+        name: Name of a recipe, or of one of its stages, `text2token.data_driven`; several of these with `->`
+            between them, one after the other; or stages with `+` between them, mixed in one, each with a weight,
+            `text2token.data_driven*0.5`. See :func:`selfembed.recipes.sequence.join`.
 
     Raises:
         InputError: There is none of this name.

@@ -24,7 +24,7 @@ LORA = Lora(r=16, alpha=32, dropout=0.05, targets=("q_proj", "v_proj", "o_proj",
 
 
 def llm2comp() -> Recipe:
-    """All three stages of the paper; the third takes labelled pairs, 200 steps of 1,024.
+    """Builds all three stages of the paper; the third takes labelled pairs, 200 steps of 1,024.
 
     The paper's schedule rises over 200 of 2,000 steps, and its best checkpoint is that of step 200: the stage is that
     rise. Queries and positives are cut at one length, the paper's of positives.
@@ -45,7 +45,7 @@ def llm2comp() -> Recipe:
 
 
 def llm2comp_small() -> Recipe:
-    """Minutes on two CPU cores: ``llm2comp-unsup-small`` and 20 steps of 32 short pairs. Ours, not the paper's."""
+    """Takes minutes on two CPU cores: `llm2comp-unsup-small` and 20 steps of 32 short pairs. Ours, not the paper's."""
     supervised = Stage(
         objective=Supervised(eval_steps=5),
         steps=20,
@@ -63,7 +63,7 @@ def _and_supervised(unsupervised: Recipe, name: str, stage: Stage) -> Recipe:
 
 
 def llm2comp_unsup() -> Recipe:
-    """The paper's first two stages: 8,000 steps of 4 texts of 512 tokens, then 1,000 of 128.
+    """Builds the paper's first two stages: 8,000 steps of 4 texts of 512 tokens, then 1,000 of 128.
 
     32,000 texts as in the paper's tables; its figures also have 128,000.
     """
@@ -96,7 +96,7 @@ def llm2comp_unsup() -> Recipe:
 
 
 def llm2comp_unsup_small() -> Recipe:
-    """Minutes on two CPU cores: 60 steps of 8 short texts, then 10 of 32. Ours, not the paper's.
+    """Takes minutes on two CPU cores: 60 steps of 8 short texts, then 10 of 32. Ours, not the paper's.
 
     Causal, and memory tokens start as a prompt: read as the paper does, so few texts teach nothing (docs/log.md).
     """

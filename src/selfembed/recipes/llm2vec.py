@@ -24,10 +24,10 @@ EMBEDDER = EmbedderConfig(pooling="mean", attention="bidirectional")
 
 
 def llm2vec_unsup() -> Recipe:
-    """The paper's two unsupervised stages, for Llama models: 1,000 steps of 32 texts of 512 tokens, 1,000 of 128.
+    """Builds the paper's two unsupervised stages, for Llama: 1,000 steps of 32 texts of 512 tokens, then 1,000 of 128.
 
     The paper's linear decay is over three epochs and stopped at step 1,000, where it has hardly begun: constant here.
-    For Mistral: ``rate=0.8`` and ``style=all``.
+    For Mistral: `rate=0.8` and `style=all`.
     """
     return Recipe(
         name="llm2vec-unsup",
@@ -60,7 +60,7 @@ def llm2vec_unsup() -> Recipe:
 
 
 def llm2vec_unsup_small() -> Recipe:
-    """Minutes on two CPU cores: 60 steps of 8 short texts, then 10 of 32. Ours, not the paper's."""
+    """Takes minutes on two CPU cores: 60 steps of 8 short texts, then 10 of 32. Ours, not the paper's."""
     return Recipe(
         name="llm2vec-unsup-small",
         stages={

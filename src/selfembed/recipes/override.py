@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from selfembed.errors import InputError
-from selfembed.ground.options import parse_value
+from selfembed.ground.options import did_you_mean, parse_value
 from selfembed.recipes.recipe import Recipe
 
 
@@ -15,14 +15,14 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     """Replaces numbers of a recipe.
 
     Args:
-        recipe: left as it is.
-        settings: by dotted path from the recipe (``"stages.data_driven.steps"``, ``"embedder.pooling"``,
-            ``"lora.r"``), or by a path from a stage (``"data_driven.steps"``, ``"data_driven.form"``), or by the bare
-            name of a field (``"learning_rate"``, ``"pooling"``), which sets it wherever it occurs. Values may be
+        recipe: The recipe, which is left as it is.
+        settings: The new values, by dotted path from the recipe (`"stages.data_driven.steps"`, `"embedder.pooling"`,
+            `"lora.r"`), or by a path from a stage (`"data_driven.steps"`, `"data_driven.form"`), or by the bare
+            name of a field (`"learning_rate"`, `"pooling"`), which sets it wherever it occurs. Values may be
             strings, as a command line gives them.
 
     Raises:
-        InputError: no such setting, or a value of the wrong type.
+        InputError: There is no such setting, or its value is of the wrong type or out of range.
     """
     changes: dict[tuple[str, ...], tuple[Any, str]] = {}
     for path, value in settings.items():
@@ -30,8 +30,11 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
         named = {candidate: {candidate, candidate.replace(".objective.", ".")} for candidate in _paths(recipe)}
         paths = [found for found, names in named.items() if any(f".{name}".endswith(f".{path}") for name in names)]
         if not paths:
-            names = ", ".join(sorted({candidate.rpartition(".")[2] for candidate in _paths(recipe)}))
-            raise InputError(f"setting {path!r}: not in recipe {recipe.name}; its settings are {names}")
+            known = sorted({candidate.rpartition(".")[2] for candidate in _paths(recipe)})
+            raise InputError(
+                f"setting {path!r}: expected one of recipe {recipe.name}, of {', '.join(known)}"
+                + did_you_mean(path.rpartition(".")[2], known)
+            )
         changes |= {tuple(found.split(".")): (value, path) for found in paths}
     changed: Recipe = _replace(recipe, changes)
     return changed

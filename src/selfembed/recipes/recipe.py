@@ -18,19 +18,19 @@ from selfembed.recipes.stage import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is trained, in which order, on what kind of embedder.
+    """Says what is trained, in which order, on what kind of embedder.
 
     Args:
-        name: of the recipe.
-        stages: by name, in order; the optimiser starts afresh with each.
-        embedder: pooling, attention, prompt.
-        lora: the adapter.
-        statistics_texts: texts that token statistics (IDF) are counted over, at most.
-        embed_length: tokens of an input, prompt included, of the finished embedder.
-        calibration_pairs: pairs of texts of the corpus that the finished embedder is judged by, the affine map behind
-            its pooling chosen by; 0 leaves both out.
-        calibration: ``"after"`` chooses the map for the finished embedder; ``"before"`` chooses it for the raw
-            backbone and trains the adapter in front of it, so that what is trained is what will be used.
+        name: Name of the recipe.
+        stages: The stages by name, in order; the optimiser starts afresh with each.
+        embedder: Pooling, attention and prompt of the embedder.
+        lora: Size and place of the adapter.
+        statistics_texts: Largest number of texts that token statistics (IDF) are counted over.
+        embed_length: Largest number of tokens of an input of the finished embedder, prompt included.
+        calibration_pairs: Number of pairs of the corpus that the finished embedder is judged and the affine map behind
+            its pooling is chosen by; 0 leaves both out.
+        calibration: `"after"` chooses the map for the finished embedder; `"before"` chooses it for the raw backbone
+            and trains the adapter in front of it, so that what is trained is what will be used.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Recipe:
     def __post_init__(self) -> None:
         check_options(self)
         if not self.stages:
-            raise InputError(f"recipe {self.name}: no stage left to run; name at least one")
+            raise InputError(f"recipe {self.name}: no stage left to run; expected at least one; name one")
         if 0 < self.calibration_pairs < LEAST_PAIRS:
             given = f"calibration_pairs {self.calibration_pairs}"
-            raise InputError(f"{given}: expected at least {LEAST_PAIRS}, or 0 for none")
+            raise InputError(f"{given}: expected at least {LEAST_PAIRS}, or 0, which leaves calibration out")
         if self.calibration == "before" and not self.calibration_pairs:
             raise InputError(
-                f"calibration 'before': needs pairs to choose the map by; expected calibration_pairs of at least "
-                f"{LEAST_PAIRS}, or calibration 'after'"
+                f"calibration 'before': expected pairs to choose the map by; set calibration_pairs to at least "
+                f"{LEAST_PAIRS}, or calibration to 'after'"
             )
 
     @property
@@ -71,12 +71,12 @@ def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """Keeps some stages of the recipe, in the order given.
 
     Raises:
-        InputError: it has no stage of such a name.
+        InputError: The recipe has no stage of one of the names.
     """
     for name in names:
         if name not in recipe.stages:
             raise InputError(
-                f"stage {name!r}: recipe {recipe.name} has {', '.join(recipe.stages)}"
+                f"stage {name!r}: expected one of {', '.join(recipe.stages)} of recipe {recipe.name}"
                 + did_you_mean(name, recipe.stages)
             )
     return dataclasses.replace(recipe, stages={name: recipe.stages[name] for name in names})

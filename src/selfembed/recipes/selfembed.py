@@ -24,7 +24,7 @@ LORA = Lora(
 
 
 def selfembed() -> Recipe:
-    """A night on a CPU, minutes on a GPU: 200 steps of 128 pairs."""
+    """Takes a night on a CPU, minutes on a GPU: 200 steps of 128 pairs."""
     return Recipe(
         name="selfembed",
         stages={
@@ -43,7 +43,7 @@ def selfembed() -> Recipe:
 
 
 def selfembed_small() -> Recipe:
-    """Minutes on two CPU cores: 24 steps of 32 short pairs, adapters on the upper half of the layers only.
+    """Takes minutes on two CPU cores: 24 steps of 32 short pairs, adapters on the upper half of the layers only.
 
     The lower half needs no backward pass then, which takes a third off a step and found as much (docs/log.md).
     """

@@ -1,6 +1,6 @@
 """Recipes out of stages of several recipes, one after the other or mixed in one stage.
 
-``text2token.data_driven -> llm2comp.two_views``; ``text2token.data_driven*0.5 + selfembed.text_pairs``.
+`text2token.data_driven -> llm2comp.two_views`; `text2token.data_driven*0.5 + selfembed.text_pairs`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def join(name: str, recipes: Recipes) -> Recipe:
     it, is the first recipe's.
 
     Args:
-        name: Recipes (all their stages), ``RECIPE.STAGE``, or mixtures, with ``->`` between them. A mixture is a sum
-            of stages, ``RECIPE.STAGE*WEIGHT + RECIPE.STAGE``; a weight that is not given is 1.
+        name: Recipes (all their stages), `RECIPE.STAGE`, or mixtures, with `->` between them. A mixture is a sum
+            of stages, `RECIPE.STAGE*WEIGHT + RECIPE.STAGE`; a weight that is not given is 1.
         recipes: All recipes, by name.
 
     Raises:
@@ -70,7 +70,7 @@ def _mixed(part: str, name: str, recipes: Recipes) -> Recipe:
             raise InputError(f"recipe {stage_of!r} in {name!r}: a mixture takes one stage of it; expected {choices}")
         (stage,) = recipe.stages
         if stage in found:
-            raise InputError(f"recipe {name!r}: mixes two stages called {stage}; expected different ones")
+            raise InputError(f"recipe {name!r}: mixes two stages {stage}; expected different ones; leave one out")
         found[stage] = recipe
         weights[stage] = _weight(weight, term, name) if times else 1.0
     first, *_ = found.values()

@@ -12,21 +12,21 @@ from selfembed.objectives.objective import Budget, Objective
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One objective, how long and how hard.
+    """Trains one objective: so long, so hard.
 
     Args:
-        objective: what is optimised.
-        steps: optimiser steps.
-        batch_size: texts, or labelled examples, per step.
-        micro_batch_size: texts per forward pass; gradients are accumulated over batch_size / micro_batch_size of them.
-        max_length: tokens of an input in training, prompt included; the text is cut, never the prompt.
-        learning_rate: peak, of AdamW.
-        schedule: after the warm-up.
-        warmup: share of the steps with rising learning rate.
-        weight_decay: of AdamW.
-        max_grad_norm: gradients are clipped to this norm; 0 does not clip.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
-        adapter: what becomes of the adapter of the stage before: ``"continue"`` trains it further, ``"merge"`` adds it
+        objective: What is optimised.
+        steps: Number of optimiser steps.
+        batch_size: Number of texts, or labelled examples, per step.
+        micro_batch_size: Number of texts per forward pass; gradients are added up over the batch.
+        max_length: Largest number of tokens of a training input, prompt included; the text is cut, never the prompt.
+        learning_rate: Peak learning rate of AdamW.
+        schedule: Course of the learning rate after the warm-up.
+        warmup: Share of the steps with rising learning rate.
+        weight_decay: Weight decay of AdamW.
+        max_grad_norm: Norm that gradients are clipped to; 0 does not clip.
+        gradient_checkpointing: Whether activations are computed anew in the backward pass: less memory, more time.
+        adapter: What becomes of the adapter of the stage before: `"continue"` trains it further, `"merge"` adds it
             to the weights and begins a fresh one.
     """
 
@@ -52,15 +52,15 @@ class Stage:
 
     @property
     def accumulation(self) -> int:
-        """Forward passes whose gradients the trainer adds up; texts that are held against each other stay together."""
+        """Counts the forward passes whose gradients the trainer adds up; a batch that belongs together is one."""
         return 1 if self.objective.whole_batch else self.batch_size // (self.micro_batch_size or self.batch_size)
 
     @property
     def budget(self) -> Budget:
-        """Its numbers that an objective needs."""
+        """Gives the numbers that an objective needs."""
         return Budget(steps=self.steps, batch_size=self.batch_size, micro_batch_size=self.micro_batch_size)
 
     @property
     def texts(self) -> int:
-        """Training texts of the corpus the stage asks for; labelled examples are not of the corpus."""
+        """Counts the texts of the corpus that the stage asks for; labelled examples are not of the corpus."""
         return self.budget.texts if self.objective.reads == "texts" else 0

@@ -18,7 +18,7 @@ from selfembed.recipes.stage import Stage
 
 
 def text2token() -> Recipe:
-    """The paper's numbers (§5.1): 500 + 200 steps, batch 64, length 128, learning rate 3e-5, LoRA 16/32/0.05 on q, v.
+    """Takes the paper's numbers (§5.1): 500 + 200 steps, batch 64, length 128, rate 3e-5, LoRA 16/32/0.05 on q, v.
 
     Last pooling with PromptEOL and causal attention: the paper's best for Llama-3 (Table 2).
     """
@@ -32,9 +32,9 @@ def text2token() -> Recipe:
 
 
 def text2token_small() -> Recipe:
-    """Minutes on two CPU cores instead of a night: 30 + 10 steps of 32 short texts. Ours, not the paper's.
+    """Takes minutes on two CPU cores instead of a night: 30 + 10 steps of 32 short texts. Ours, not the paper's.
 
-    Chosen for the embedded backbone on the Python documentation (docs/log.md). ``common="online"`` spares the pass
+    Chosen for the embedded backbone on the Python documentation (docs/log.md). `common="online"` spares the pass
     over 10,000 texts, the floor keeps tokens that the backbone hardly considers out of the target.
     """
     common: dict[str, Any] = {"batch_size": 32, "micro_batch_size": 8, "max_length": 80}
@@ -53,5 +53,5 @@ def text2token_small() -> Recipe:
 
 
 def bag_of_tokens() -> Recipe:
-    """The paper's EBAE baseline (Table 2): a uniform target over the tokens present in the text, no filter."""
+    """Builds the paper's EBAE baseline (Table 2): a uniform target over the tokens present in the text, no filter."""
     return Recipe(name="bag-of-tokens", stages={"bag_of_tokens": Stage(objective=BagOfTokens(), steps=500)})

@@ -1,4 +1,4 @@
-"""``selfembed calibrate``: an affine map behind the pooling, chosen on unlabelled text."""
+"""`selfembed calibrate`: an affine map behind the pooling, chosen on unlabelled text."""
 
 from __future__ import annotations
 

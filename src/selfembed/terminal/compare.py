@@ -1,4 +1,4 @@
-"""``selfembed compare``: embedders side by side."""
+"""`selfembed compare`: embedders side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``selfembed doctor``: whether a backbone can be used."""
+"""`selfembed doctor`: whether a backbone can be used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints what was found; 1 where the backbone is not usable."""
+    """Prints what was found, and returns 1 where the backbone is not usable."""
     from selfembed.doctor import examine
 
     diagnosis = examine(options.model, trust_remote_code=options.trust_remote_code)

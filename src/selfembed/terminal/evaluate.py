@@ -1,4 +1,4 @@
-"""``selfembed evaluate``: the scores of one embedder."""
+"""`selfembed evaluate`: the scores of one embedder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``selfembed explain``: what embeddings say in words."""
+"""`selfembed explain`: what embeddings say in words."""
 
 from __future__ import annotations
 

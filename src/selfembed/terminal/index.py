@@ -1,4 +1,4 @@
-"""The verb index: makes an index of texts, or brings it up to date."""
+"""`selfembed index`: an index of texts, made or brought up to date."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the verb."""
+    """Makes the index or brings it up to date, and prints what was done."""
     from selfembed.search.encoder import load_encoder
     from selfembed.search.folder import IndexSettings
     from selfembed.search.index import Index

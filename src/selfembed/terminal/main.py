@@ -18,7 +18,7 @@ _DESCRIPTION = "Turn a decoder-only language model into a text embedder, from un
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0, 1 (doctor: not usable), 2 (input), 130 (interrupted)."""
+    """Runs one verb, and returns the exit status: 0, 1 (doctor: not usable), 2 (input), 130 (interrupted)."""
     options = parser().parse_args(arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from selfembed.ground.quiet import quiet_libraries
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Builds the parser of the whole command line."""
     top = argparse.ArgumentParser(prog="selfembed", description=_DESCRIPTION)
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for verb in (train, calibrate, targets, explain, evaluate, compare, index, search, doctor):

@@ -16,7 +16,7 @@ _LESS_MEMORY = "--set micro_batch_size=8, --set gradient_checkpointing=true or a
 
 
 def add_plan_options(verb: argparse.ArgumentParser) -> None:
-    """What train and targets have in common: model, corpus, recipe."""
+    """Adds the options that train and targets have in common: model, corpus, recipe."""
     verb.set_defaults(less_memory=_LESS_MEMORY)
     group = verb.add_argument_group("what to train, on what")
     group.add_argument("--model", default="embedded", help="hub id, folder, GGUF file or 'embedded' (default)")
@@ -52,7 +52,7 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
 
     group = verb.add_argument_group("numbers of the recipe")
     group.add_argument("--stages", metavar="A,B", help="which stages of the recipe, in which order")
-    group.add_argument("--pooling", choices=("last", "mean"))
+    group.add_argument("--pooling", choices=("last", "mean", "memory"))
     group.add_argument("--attention", choices=("causal", "bidirectional"))
     group.add_argument("--prompt", metavar="TEMPLATE", help="with {text} where the text goes")
     for name, kind, meaning in (
@@ -81,7 +81,7 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
 
 
 def add_pair_options(verb: argparse.ArgumentParser) -> None:
-    """Labelled examples, for recipes with a stage that reads them."""
+    """Adds the options for labelled examples, which some recipes have a stage for."""
     group = verb.add_argument_group("labelled pairs, for recipes with a stage that reads them (llm2comp)")
     group.add_argument(
         "--pairs",
@@ -108,11 +108,12 @@ def add_pair_options(verb: argparse.ArgumentParser) -> None:
 
 
 def positive_or_none(value: str) -> int | None:
+    """Reads a whole number, or `none`; that it is positive is checked by whoever takes it."""
     return None if value.lower() == "none" else int(value)
 
 
 def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
-    """The plan that a command line asks for."""
+    """Makes the plan that a command line asks for, and prints what was left out of the corpus."""
     from selfembed.data.corpus import Corpus
     from selfembed.recipes import choose_stages, find_recipe
     from selfembed.training.plan import make_plan
@@ -165,7 +166,7 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
 
 
 def named_value(option: str, item: str, example: str) -> tuple[str, str]:
-    """Name and value of an option like ``NAME=VALUE``."""
+    """Splits what was given to an option like `NAME=VALUE`."""
     name, equals, value = item.partition("=")
     if not equals:
         raise InputError(f"{option} {item}: expected NAME=VALUE, e.g. {option} {example}")

@@ -46,7 +46,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the verb."""
+    """Searches and prints what was found, or serves the page."""
     from selfembed.search.encoder import load_encoder
     from selfembed.search.folder import Manifest
     from selfembed.search.index import Index
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.serve and (options.query is None or not options.query.strip()):
         raise InputError("query: empty; expected a question or some words, or --serve")
     if options.rescore < 0:
-        raise InputError(f"--rescore {options.rescore}: expected 0 or more")
+        raise InputError(f"--rescore {options.rescore}: expected at least 0")
     folder = options.embedder or Manifest.read(_path(options.index)).embedder
     explained = None
     if options.why:

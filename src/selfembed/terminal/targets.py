@@ -1,4 +1,4 @@
-"""``selfembed targets``: token targets to look at before training."""
+"""`selfembed targets`: token targets to look at before training."""
 
 from __future__ import annotations
 

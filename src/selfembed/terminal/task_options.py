@@ -7,7 +7,7 @@ from typing import Any
 
 
 def add_task_options(verb: argparse.ArgumentParser) -> None:
-    """On what embedders are scored."""
+    """Adds the options that say on what embedders are scored."""
     group = verb.add_argument_group("mteb's tasks")
     group.add_argument("--benchmark", metavar="NAME", help='one of mteb\'s, e.g. "MTEB(eng, v2)"')
     group.add_argument(
@@ -47,7 +47,7 @@ def add_task_options(verb: argparse.ArgumentParser) -> None:
 
 
 def task_choice(options: argparse.Namespace) -> dict[str, Any]:
-    """What a command line says of tasks, as `evaluate` takes it."""
+    """Gathers what a command line says of tasks, as `evaluate` takes it."""
     from selfembed.evaluation import own_data
     from selfembed.evaluation.self_retrieval import self_retrieval_task, titled_texts
 

@@ -1,4 +1,4 @@
-"""``selfembed train``: an embedder from a model and texts."""
+"""`selfembed train`: an embedder from a model and texts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def print_stage(stage: StageRecord) -> None:
-    """How a stage went, in a line or two."""
+    """Prints how a stage went, in a few lines."""
     notes = stage.notes
     parts = [notes, *notes.get("parts", {}).values()]  # of a mixture
     counts = [
@@ -92,13 +92,13 @@ def print_stage(stage: StageRecord) -> None:
 
 
 def went(losses: list[float]) -> str:
-    """The mean of the first tenth of the losses, and of the last."""
+    """Shows the mean of the first tenth of the losses, and of the last."""
     tenth = max(1, len(losses) // 10)
     return f"{sum(losses[:tenth]) / tenth:.3f} -> {sum(losses[-tenth:]) / tenth:.3f}"
 
 
 def print_judgement(judged: dict[str, Any]) -> None:
-    """What training was worth on the corpus itself, and what is shipped."""
+    """Prints what training was worth on the corpus itself, and what is shipped."""
     scores = {name: judged[name]["self_retrieval_ndcg@10"] for name in ("raw", "trained")}
     maps = {name: judged[name]["chosen"] for name in scores}
     print(
@@ -131,7 +131,7 @@ def print_report(out: Path, plan: Plan, model: str) -> None:
 
 
 def print_plan(plan: Plan) -> None:
-    """The resolved recipe and what it would take."""
+    """Prints the resolved recipe and what it would take."""
     from selfembed.training.estimate import estimate
 
     guess = estimate(plan)

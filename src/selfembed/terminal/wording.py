@@ -1,6 +1,6 @@
 """A library's message in the words of the command line: parameters become the options that set them.
 
-The library names a parameter at the head of a message (``max_length 3: ...``) and, in backticks, where it says what to
+The library names a parameter at the head of a message (`max_length 3: ...`) and, in backticks, where it says what to
 do (``use `attention='causal'` ``).
 """
 
@@ -17,11 +17,11 @@ _OTHER_NAMES = {"instructions": "instruction", "settings": "set"}
 
 
 def worded(message: str, options: argparse.Namespace) -> str:
-    """The message with the options of the verb that was run.
+    """Writes a message with the options of the verb that was run.
 
     Args:
-        message: of the library.
-        options: what was parsed; ``verb`` is the parser whose options are meant, as a rule the verb's own.
+        message: The message of the library.
+        options: What was parsed; `verb` is the parser whose options are meant, as a rule the verb's own.
     """
     # argparse has no public name for the options of a parser.
     flags = {action.dest: action for action in options.verb._actions if action.option_strings}
@@ -54,7 +54,7 @@ def _flag(action: argparse.Action) -> str:
 
 
 def _shown(value: str) -> str:
-    """A value as it is typed: without Python's quotes, with the shell's where they are needed."""
+    """Shows a value as it is typed: without Python's quotes, with the shell's where they are needed."""
     try:
         read = ast.literal_eval(value)
     except (ValueError, SyntaxError):

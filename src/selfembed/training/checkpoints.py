@@ -23,10 +23,10 @@ class StageWatch(TrainerCallback):
     """Reports steps, and keeps with every checkpoint what the trainer does not know to be training state.
 
     Args:
-        name: of the stage.
-        steps: of the stage.
-        prepared: whose state is kept.
-        progress: told of every step.
+        name: Name of the stage.
+        steps: Number of steps of the stage.
+        prepared: What the stage trains with, whose state is kept.
+        progress: Called with (task, done, total) after every step.
     """
 
     def __init__(self, name: str, steps: int, prepared: Prepared, progress: Progress) -> None:
@@ -72,7 +72,7 @@ def checkpoint_step(checkpoint: Path | None) -> int:
 
 
 def last_checkpoint(folder: Path, watch: StageWatch) -> Path | None:
-    """Finds the newest checkpoint that was written to its end; the trainer writes ``trainer_state.json`` last."""
+    """Finds the newest checkpoint that was written to its end; the trainer writes `trainer_state.json` last."""
     found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
     for checkpoint in found:
         try:

@@ -20,7 +20,7 @@ _SAMPLE = 256  # texts, or labelled examples of each set
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
-    """What a stage would take.
+    """Says what a stage would take.
 
     Args:
         name: Name of the stage.
@@ -37,7 +37,7 @@ class StageEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a plan would take, from a sample of its texts and a timed forward pass.
+    """Says what a plan would take, from a sample of its texts and a timed forward pass.
 
     Args:
         corpus_texts: Number of texts of the corpus.

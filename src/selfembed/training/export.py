@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from transformers import AutoModel, PreTrainedModel
 
 from selfembed.calibration.affine_map import AffineMap, without_map
-from selfembed.errors import InputError
+from selfembed.errors import InputError, TrainingDiverged
 from selfembed.ground.files import arriving_folder, write_json
 from selfembed.model.attention import probe_attention
 from selfembed.model.backbone import Backbone
@@ -62,19 +62,20 @@ def export_embedder(
     """Merges the adapter into freshly loaded weights, saves, reloads and compares.
 
     Args:
-        trained: the embedder with its adapter; what stands behind its decoder is taken over as it is.
-        backbone: what it was trained from.
-        recipe: how.
-        record: goes into the folder as ``selfembed.json``.
-        out: folder to make.
-        weights: what the adapter is merged into; None: the backbone.
-        affine_map: goes behind all of it; None, or one that changes nothing: nothing does.
+        trained: The embedder with its adapter; what stands behind its decoder is taken over as it is.
+        backbone: The backbone that it was trained from.
+        recipe: The recipe that it was trained by.
+        record: The record of the run, which goes into the folder as `selfembed.json`.
+        out: Folder to make.
+        weights: Weights that the adapter is merged into; None takes the backbone's.
+        affine_map: Map that goes behind all of it; None, or one that changes nothing, leaves it out.
 
     Returns:
-        The embedder as loaded from ``out``.
+        The embedder as loaded from `out`.
 
     Raises:
-        InputError: the folder cannot be written, or what it gives differs from the model in memory.
+        InputError: The folder cannot be written, or its vectors differ from those of the model in memory.
+        TrainingDiverged: The vectors are zero or not finite.
     """
     config = recipe.embedder
     length = fitting_length(backbone, config, recipe.embed_length)
@@ -82,9 +83,9 @@ def export_embedder(
     expected = without_map(trained).encode(_CHECK_TEXTS, batch_size=len(_CHECK_TEXTS), show_progress_bar=False)
     expected = np.asarray(expected, dtype=np.float32)
     if not np.isfinite(expected).all() or not np.abs(expected).sum(-1).all():
-        raise InputError(
-            "the trained embedder gives vectors that are not finite; nothing was saved; "
-            "lower the learning rate, or train in float32"
+        raise TrainingDiverged(
+            "training has diverged: the embedder gives vectors that are zero or not finite; nothing was saved; "
+            "lower `learning_rate`, or use `dtype='float32'`"
         )
     after = [] if affine_map is None or affine_map.changes_nothing else [affine_map.module()]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: Senten
     """Measures the least cosine between the vectors of the model in memory and those of the folder, over a few texts.
 
     Raises:
-        InputError: below 0.9999 in float32; below 0.99 where the model in memory computes in bfloat16.
+        InputError: It is below 0.9999 in float32, or below 0.99 where the model in memory computes in bfloat16.
     """
     actual = reloaded.encode(_CHECK_TEXTS, batch_size=2, show_progress_bar=False)
     actual = np.asarray(actual, dtype=np.float32)

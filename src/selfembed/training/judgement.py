@@ -29,12 +29,12 @@ _LENGTH = 128  # tokens that are read of a text
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is shipped as the result of training, and why.
+    """Says what is shipped as the result of training, and why.
 
     Attributes:
         trained: Whether the trained embedder is shipped; else the raw one, which found more.
         affine_map: The map that goes behind the one that is shipped; None where it has one already.
-        record: For the record of the run.
+        record: Entry of the record of the run.
     """
 
     trained: bool

@@ -20,19 +20,19 @@ _STAGE_FOLDER = re.compile(r"\.?\d+-")  # stages, merged weights, and those on t
 
 
 def open_work_folder(plan: Plan, out: Path) -> Path:
-    """The folder for checkpoints, ``<out>.partial``.
+    """Opens the folder for checkpoints, `<out>.partial`.
 
     It arrives with the plan in it, so that whatever else is found under that name is somebody else's.
 
     Raises:
-        InputError: ``out`` or the folder cannot be used, or the folder holds something else than this unfinished run.
+        InputError: `out` or the folder cannot be used, or the folder holds something else than this unfinished run.
     """
     require_new(out)
     work = out.with_name(out.name + ".partial")
     if work.is_symlink() or os.path.ismount(work) or (work.exists() and not work.is_dir()):
         raise InputError(
             f"output {out}: checkpoints would go to {work}, which is a file, a link or a mount point; "
-            "choose another output"
+            "expected a new name; choose another output"
         )
     if work.is_dir() and any(work.iterdir()):
         _require_same_plan(plan, out, work)
@@ -50,14 +50,14 @@ def _require_same_plan(plan: Plan, out: Path, work: Path) -> None:
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(
             f"output {out}: checkpoints would go to {work}, which holds something else than an unfinished run; "
-            "choose another output, or move that folder away"
+            "expected a new name; choose another output, or move that folder away"
         ) from None
     if key != plan.key:
         now = {**plan.to_dict(), "key": plan.key}
         changed = [name for name in now if name != "key" and json.loads(json.dumps(now[name])) != before.get(name)]
         raise InputError(
-            f"{work} holds an unfinished run with another {', '.join(changed) or 'version'}; "
-            "repeat that command to go on with it, or remove the folder to start anew"
+            f"output {out}: {work} holds an unfinished run with another {', '.join(changed) or 'version'}; "
+            "expected the same; repeat that command to go on with it, or remove the folder to start anew"
         )
 
 

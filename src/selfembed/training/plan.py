@@ -29,7 +29,19 @@ from selfembed.targets.tagger import Tagger, load_tagger, require_language
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything a run depends on, resolved before anything is computed."""
+    """Holds everything a run depends on, resolved before anything is computed.
+
+    Args:
+        backbone: The language model.
+        corpus: All texts.
+        recipe: The stages and their numbers.
+        seed: Seed of the choice of texts, the adapter's start, dropout and order.
+        dtype: Type of the frozen weights.
+        device: Device that is trained on.
+        tagger: The tagger of parts of speech; None where no stage needs one.
+        pairs: The sets of labelled examples to train on.
+        dev: The set of labelled examples that decides when to stop; None trains to the end.
+    """
 
     backbone: Backbone
     corpus: Corpus
@@ -43,6 +55,7 @@ class Plan:
 
     @property
     def tagger_name(self) -> str:
+        """Names the tagger, or `"none"`."""
         return self.tagger.name if self.tagger else "none"
 
     @property
@@ -61,8 +74,8 @@ class Plan:
         """Collects what an objective of this plan works with.
 
         Args:
-            max_length: tokens of an input, for the raw embedder that is built where ``make_embedder`` is not given.
-            **given: the fields of :class:`Material` that a plan does not decide.
+            max_length: Largest number of tokens of an input, for the embedder that is built without `make_embedder`.
+            **given: The fields of :class:`Material` that a plan does not decide.
         """
 
         def build() -> SentenceTransformer:
@@ -85,6 +98,7 @@ class Plan:
         return Material(**{**decided, **given})
 
     def to_dict(self) -> dict[str, Any]:
+        """Gives plain JSON values, for the record."""
         return {
             "model": self.backbone.name,
             "model_fingerprint": self.backbone.fingerprint,
@@ -120,7 +134,7 @@ def make_plan(
     For the arguments see :func:`selfembed.training.run.train`.
 
     Raises:
-        InputError: any of them is not usable.
+        InputError: One of the arguments cannot be used.
     """
     device = choose_device(device)
     require_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
@@ -153,7 +167,7 @@ def check_stages(recipe: Recipe, backbone: Backbone) -> None:
     """Refuses a recipe with a stage that cannot train its embedder.
 
     Raises:
-        InputError: one line that names the stage.
+        InputError: A stage cannot be trained; the message names it.
     """
     for name, stage in recipe.stages.items():
         for option, on in (
@@ -172,7 +186,7 @@ def check_stages(recipe: Recipe, backbone: Backbone) -> None:
 
 
 def find_corpus(given: Any, pairs: tuple[Examples, ...]) -> Corpus:
-    """The corpus that is given; without one the different positives of the pairs, uncut, or else the embedded one."""
+    """Finds the corpus that is given; without one the different positives of the pairs, uncut, or the Python docs."""
     if given is None and pairs:
         positives = dict.fromkeys(text for examples in pairs for text in examples.rows["positive"])
         name = f"positives of {', '.join(examples.name for examples in pairs)}"
@@ -186,7 +200,7 @@ def read_pairs(
     """Reads the labelled examples of a plan, to train on and to decide when to stop.
 
     Raises:
-        InputError: the recipe needs some and there are none, or has no use for what is given, or they are bad.
+        InputError: The recipe needs labelled examples and there are none, or it reads none, or they cannot be used.
     """
     given = pairs is not None and pairs not in ([], (), {})
     readers = {name: stage for name, stage in recipe.stages.items() if stage.objective.reads == "pairs"}
@@ -200,8 +214,8 @@ def read_pairs(
         for name, value in (("pairs", given), ("dev", dev), ("instruction", instructions)):
             if value:
                 raise InputError(
-                    f"{name}: recipe {recipe.name} has no stage that reads labelled pairs; use llm2comp, or leave it "
-                    "out"
+                    f"{name}: recipe {recipe.name} has no stage that reads labelled pairs; leave it out, or use "
+                    "`recipe='llm2comp'`"
                 )
         return (), None
     sets = read_sets(pairs)
@@ -227,11 +241,11 @@ def read_dev(dev: Any) -> Examples:
     """Reads the pairs that decide when to stop.
 
     Raises:
-        InputError: they are bad, or there is nothing to choose the right positive from.
+        InputError: The pairs cannot be used, or all have the same positive.
     """
     examples = read_examples(dev)
     if len(set(examples.rows["positive"])) < 2:
         raise InputError(
-            f"dev {examples.name}: one positive alone, which every query finds; give pairs with different positives"
+            f"dev {examples.name}: all have the same positive; expected at least two; give pairs with different ones"
         )
     return examples

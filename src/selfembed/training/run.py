@@ -44,33 +44,34 @@ def train(
     """Turns a language model into a text embedder, from unlabelled text or labelled pairs, and leaves it as a folder.
 
     Interrupted and called again with the same arguments, it goes on from the last checkpoint, which it keeps in
-    ``<out>.partial``, and ends in the same weights.
+    `<out>.partial`, and ends in the same weights.
 
     Args:
-        model: hub id, folder, GGUF file, or ``"embedded"``.
-        corpus: files, folders, a ``datasets`` id or folder, several of them, ``"python-docs"``, any iterable of
+        model: Hub id, folder or GGUF file of the language model, or `"embedded"`.
+        corpus: Files, folders, a `datasets` id or folder, several of them, `"python-docs"`, any iterable of
             strings, or a :class:`~selfembed.data.corpus.Corpus`; None: the positives of the pairs, or
-            ``"python-docs"`` where there are none.
-        recipe: name, see :func:`selfembed.recipes.find_recipe`, or object.
-        out: folder of the finished embedder; must not exist.
-        pairs: labelled examples for a supervised stage, see :func:`selfembed.data.pairs.read_sets`.
-        dev: one more set of them, which decides when that stage stops and which of its steps is kept.
-        instructions: said before the queries of a set, by its name. Whoever embeds a query later says it likewise:
-            ``"instruction: query"``.
-        settings: numbers of the recipe to replace, see :func:`selfembed.recipes.override`.
-        seed: of the choice of texts, the adapter's start, dropout and order.
-        dtype: of the frozen weights: ``"float32"``, ``"bfloat16"``, or ``"auto"`` for what the machine does best. The
+            `"python-docs"` where there are none.
+        recipe: A recipe, or its name as :func:`selfembed.recipes.find_recipe` takes it.
+        out: Folder of the finished embedder; must not exist.
+        pairs: Labelled examples for a supervised stage, see :func:`selfembed.data.pairs.read_sets`.
+        dev: One more set of labelled examples, which decides when that stage stops and which of its steps is kept.
+        instructions: What is said before the queries of a set, by its name. Say it likewise when you embed a query:
+            `"instruction: query"`.
+        settings: Numbers of the recipe to replace, see :func:`selfembed.recipes.override`.
+        seed: Seed of the choice of texts, the adapter's start, dropout and order.
+        dtype: Type of the frozen weights: `"float32"`, `"bfloat16"`, or `"auto"` for what the machine does best. The
             adapter and the losses are float32 always.
-        device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
-        tagger: part-of-speech tagger, see :func:`selfembed.targets.tagger.load_tagger`.
-        trust_remote_code: let the model's own Python code run.
-        progress: called with (task, done, total).
+        device: Device to train on, `"cpu"` or `"cuda"`; None takes a GPU where there is one.
+        tagger: Part-of-speech tagger, see :func:`selfembed.targets.tagger.load_tagger`.
+        trust_remote_code: Whether the model's own Python code may run.
+        progress: Called with (task, done, total).
 
     Returns:
-        The finished embedder, loaded from ``out``.
+        The finished embedder, loaded from `out`.
 
     Raises:
-        InputError: something given cannot be used; the message says what and what to do.
+        InputError: An argument cannot be used; the message says which and what to do.
+        TrainingDiverged: Training has led to a model that is good for nothing.
     """
     require_new(Path(out))
     plan = make_plan(
@@ -100,10 +101,10 @@ def run_plan(
     """Trains what :func:`make_plan` resolved; see :func:`train`.
 
     Args:
-        plan: what to train.
-        out: folder of the finished embedder; must not exist.
-        progress: called with (task, done, total).
-        after_stage: called with the record of every finished stage and the embedder as it stands, adapter on, to be
+        plan: The plan to run.
+        out: Folder of the finished embedder; must not exist.
+        progress: Called with (task, done, total).
+        after_stage: Called with the record of every finished stage and the embedder as it stands, adapter on, to be
             looked at; also with stages that an earlier, interrupted run had finished.
     """
     out = Path(out)
@@ -149,7 +150,7 @@ def require_sound(embedder: SentenceTransformer, plan: Plan) -> None:
     """Probes once more, on the trained model, whether attention is as it should be.
 
     Raises:
-        TrainingDiverged: it is not, though that of the raw backbone was: training has broken the model.
+        TrainingDiverged: It is not, though that of the raw backbone was.
     """
     try:
         require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
@@ -157,5 +158,5 @@ def require_sound(embedder: SentenceTransformer, plan: Plan) -> None:
         rates = ", ".join(f"{stage.learning_rate:g}" for stage in plan.recipe.stages.values())
         raise TrainingDiverged(
             f"training has diverged: its tokens no longer see each other as the raw backbone's do ({error}); "
-            f"lower the learning rate, now {rates}"
+            f"lower `learning_rate`, now {rates}"
         ) from error

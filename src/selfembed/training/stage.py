@@ -45,12 +45,12 @@ _ADAPTER, _RECORD = "adapter.safetensors", "record.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """An embedder after a stage.
+    """Holds an embedder after a stage.
 
     Args:
-        record: of the stage.
-        embedder: as it stands, its adapter on.
-        weights: the backbone under the adapter, with what earlier stages merged into it.
+        record: Record of the stage.
+        embedder: The embedder as it stands, its adapter on.
+        weights: The backbone under the adapter, with what earlier stages merged into it.
     """
 
     record: dict[str, Any]
@@ -69,15 +69,15 @@ def run_stages(
     """Trains the stages of a plan in order, and goes on where an earlier run was interrupted.
 
     Args:
-        plan: whose recipe is run.
-        folder_of: folder of a stage, from its number (the first is 1) and its name. It holds checkpoints, adapter and
+        plan: The plan, whose recipe is run.
+        folder_of: Gives a stage's folder, by its number, from 1, and its name. It holds checkpoints, adapter and
             record; where it holds a record already, the stage is not trained again. Merged weights come beside it.
-        make_head: what to make of the backbone's decoder layer for the losses; None leaves it.
-        affine_map: stands behind the pooling in training, unchanged; None: nothing does.
-        progress: called with (task, done, total).
+        make_head: Makes the decoder layer for the losses from the backbone's; None takes it as it is.
+        affine_map: Map behind the pooling in training, which stays as it is; None leaves it out.
+        progress: Called with (task, done, total).
 
     Yields:
-        what came of every stage, also of those that an earlier run had finished. The embedder goes on being trained
+        What came of every stage, also of those that an earlier run had finished. The embedder goes on being trained
         afterwards.
     """
     weights = plan.backbone
@@ -112,10 +112,10 @@ def trainable_embedder(
     """Builds the embedder of a plan, with a fresh adapter.
 
     Args:
-        plan: gives embedder, adapter and seed.
-        weights: the plan's backbone, or that with earlier stages merged into it.
-        affine_map: goes behind the pooling.
-        memory_of: embedder whose memory vectors are carried over.
+        plan: The plan, which gives embedder, adapter and seed.
+        weights: The plan's backbone, or that with earlier stages merged into it.
+        affine_map: Map that goes behind the pooling; None leaves it out.
+        memory_of: Embedder whose memory vectors are carried over; None starts afresh.
     """
     set_seed(plan.seed)
     embedder = build_embedder(
@@ -166,14 +166,14 @@ def run_stage(
     """Trains one stage from the adapter as it stands; leaves adapter and record in its folder.
 
     Args:
-        plan: of the run.
-        name: of the stage.
-        stage: to train.
-        embedder: with a trainable adapter.
-        head: the frozen decoder layer.
-        folder: of the stage.
-        skip: texts of the corpus that earlier stages have read.
-        progress: called with (task, done, total).
+        plan: The plan of the run.
+        name: Name of the stage.
+        stage: The stage to train.
+        embedder: The embedder, with a trainable adapter.
+        head: The frozen decoder layer.
+        folder: Folder of the stage.
+        skip: Number of texts of the corpus that earlier stages have read.
+        progress: Called with (task, done, total).
     """
     started = time.monotonic()
     objective = stage.objective
@@ -238,7 +238,7 @@ def optimise(
     """Runs the trainer, from the last checkpoint where there is one, and once more whenever the data change.
 
     Returns:
-        what the trainer logged, and the checkpoint it went on from.
+        What the trainer logged, and the checkpoint it went on from.
     """
     if stage.gradient_checkpointing and not embedder.transformers_model.is_gradient_checkpointing:
         embedder.transformers_model.gradient_checkpointing_enable(checkpointing_kwargs(embedder))
