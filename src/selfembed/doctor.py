@@ -23,7 +23,7 @@ _TEXTS = ["River.", "The council of the old harbour town met on Tuesday to speak
 
 @dataclass(kw_only=True)
 class Diagnosis:
-    """What was found; ``findings`` are (topic, finding, whether it is all right)."""
+    """What was found; `findings` are (topic, finding, whether it is all right)."""
 
     model: str
     findings: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -52,7 +52,7 @@ def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
     """Runs every check on a backbone.
 
     Raises:
-        InputError: there is no decoder-only language model at this place.
+        InputError: There is no decoder-only language model at this place.
     """
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     diagnosis = Diagnosis(model=str(model))

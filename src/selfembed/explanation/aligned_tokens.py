@@ -43,13 +43,13 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedToken:
-    """One of the top tokens of ``softmax(W_lm e)``.
+    """One of the top tokens of `softmax(W_lm e)`.
 
     Args:
-        token: as it reads, leading space included.
-        id: in the vocabulary.
-        probability: under the softmax over the whole vocabulary.
-        in_text: whether it is one of the text's own tokens, case and leading space aside.
+        token: As it reads, leading space included.
+        id: In the vocabulary.
+        probability: Under the softmax over the whole vocabulary.
+        in_text: Whether it is one of the text's own tokens, case and leading space aside.
     """
 
     token: str
@@ -69,14 +69,14 @@ def aligned_tokens(
     """The top k aligned tokens of every text, likeliest first.
 
     Args:
-        embedder: any SentenceTransformer over the backbone, its vectors not normalised.
-        head: the raw backbone's decoder layer.
-        tokenizer: the backbone's, without the prompt.
-        texts: to embed.
-        k: tokens per text.
+        embedder: Any SentenceTransformer over the backbone, its vectors not normalised.
+        head: The raw backbone's decoder layer.
+        tokenizer: The backbone's, without the prompt.
+        texts: To embed.
+        k: Tokens per text.
 
     Raises:
-        InputError: no text or an empty one, ``k`` outside the vocabulary, a head that is missing or does not fit the
+        InputError: No text or an empty one, `k` outside the vocabulary, a head that is missing or does not fit the
             embedder, an embedding that is not finite or zero, normalised embeddings.
     """
     texts = require_texts(texts)
@@ -125,12 +125,12 @@ class Explained:
     """A finished embedder, the raw backbone read the same way, and the decoder layer they share.
 
     Args:
-        embedder: the finished one.
-        raw: the backbone before any training.
-        head: the decoder layer.
-        tokenizer: the backbone's, without the prompt.
-        backbone: that both were made from.
-        record: of the run; None where selfembed did not make the folder.
+        embedder: The finished one.
+        raw: The backbone before any training.
+        head: The decoder layer.
+        tokenizer: The backbone's, without the prompt.
+        backbone: That both were made from.
+        record: Of the run; None where selfembed did not make the folder.
     """
 
     embedder: SentenceTransformer
@@ -147,12 +147,12 @@ def load_explained(
     """Loads what is needed to explain an embedder.
 
     Args:
-        folder: of the embedder.
-        model: the backbone it was made from; None takes the one named in the record that selfembed left.
-        trust_remote_code: let the backbone's own Python code run.
+        folder: Of the embedder.
+        model: The backbone it was made from; None takes the one named in the record that selfembed left.
+        trust_remote_code: Let the backbone's own Python code run.
 
     Raises:
-        InputError: no such embedder, or its backbone is not known, gone, or another.
+        InputError: No such embedder, or its backbone is not known, gone, or another.
     """
     folder = Path(folder)
     record = RunRecord.of_folder(folder)

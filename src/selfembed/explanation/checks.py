@@ -19,7 +19,7 @@ def require_texts(texts: Sequence[str], *, least: int = 1) -> list[str]:
     """The texts as a list.
 
     Raises:
-        InputError: one string instead of several, fewer than ``least``, or one without a word.
+        InputError: One string instead of several, fewer than `least`, or one without a word.
     """
     if isinstance(texts, str):
         raise InputError("texts: one string; expected a list of them; put it in brackets")
@@ -38,7 +38,7 @@ def require_decodable(embedding_ND: Tensor, head: nn.Module, k: int, texts: Sequ
     """Refuses embeddings that a decoder layer cannot read.
 
     Raises:
-        InputError: no decoder layer, or its (V, D) weight does not fit; ``k`` tokens are not between 1 and V; an
+        InputError: No decoder layer, or its (V, D) weight does not fit; `k` tokens are not between 1 and V; an
             embedding, whose text is named, is not finite or zero; all are of length 1.
     """
     weight_VD = getattr(head, "weight", None)
@@ -68,13 +68,13 @@ def require_vectors(embedding_ND: Any, name: str, *, least: int = 1, texts: Sequ
     """Embeddings as a float64 matrix, shape (N, D).
 
     Args:
-        embedding_ND: anything like an array.
-        name: of the embeddings, for errors.
-        least: rows wanted.
-        texts: that were embedded, for errors.
+        embedding_ND: Anything like an array.
+        name: Of the embeddings, for errors.
+        least: Rows wanted.
+        texts: That were embedded, for errors.
 
     Raises:
-        InputError: not a matrix of numbers, fewer than ``least`` rows, a row not finite or of length zero.
+        InputError: Not a matrix of numbers, fewer than `least` rows, a row not finite or of length zero.
     """
     try:
         matrix_ND: np.ndarray = np.asarray(embedding_ND, dtype=np.float64)

@@ -32,10 +32,10 @@ class TextWords:
     """What the embeddings of one text say.
 
     Args:
-        text: the text.
-        raw: aligned tokens of the raw backbone's embedding, likeliest first.
-        trained: of the embedder's.
-        memory: of each of the embedder's memory tokens; None where it has not several.
+        text: The text.
+        raw: Aligned tokens of the raw backbone's embedding, likeliest first.
+        trained: Of the embedder's.
+        memory: Of each of the embedder's memory tokens; None where it has not several.
     """
 
     text: str
@@ -62,10 +62,10 @@ class Explanation:
     """What :func:`explain` found.
 
     Args:
-        texts: what each text's embeddings say.
-        similarity: of two texts, why the embedder finds them alike or not; else None.
-        hits: over a corpus, how many aligned tokens occur in their text; None without a corpus.
-        space: over a corpus, the shape of the space of embeddings; None without a corpus.
+        texts: What each text's embeddings say.
+        similarity: Of two texts, why the embedder finds them alike or not; else None.
+        hits: Over a corpus, how many aligned tokens occur in their text; None without a corpus.
+        space: Over a corpus, the shape of the space of embeddings; None without a corpus.
     """
 
     texts: list[TextWords]
@@ -105,17 +105,17 @@ def explain(
     """Shows what embeddings say in words of the model's own vocabulary, before and after training.
 
     Args:
-        embedder: folder that :func:`selfembed.train` has made; another one with ``model``.
-        texts: to explain; of two, also why they are similar or not. Without texts and corpus four examples.
-        corpus: over a sample of it: hits and misses, and the shape of the space. Anything that
+        embedder: Folder that :func:`selfembed.train` has made; another one with `model`.
+        texts: To explain; of two, also why they are similar or not. Without texts and corpus four examples.
+        corpus: Over a sample of it: hits and misses, and the shape of the space. Anything that
             :class:`~selfembed.data.corpus.Corpus` takes.
-        sample: texts of the corpus, at most.
-        model: the backbone the embedder was made from, if it has moved or is not recorded.
-        k: aligned tokens of a text.
-        progress: called with (task, done, total).
+        sample: Texts of the corpus, at most.
+        model: The backbone the embedder was made from, if it has moved or is not recorded.
+        k: Aligned tokens of a text.
+        progress: Called with (task, done, total).
 
     Raises:
-        InputError: no such embedder, its backbone is not known or another, an empty text, fewer than two texts in the
+        InputError: No such embedder, its backbone is not known or another, an empty text, fewer than two texts in the
             corpus.
     """
     check_value("k", k, Annotated[int, Range(least=1)])

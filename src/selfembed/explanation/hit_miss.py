@@ -18,8 +18,8 @@ class HitMiss:
     """Over all texts, how many of the top k aligned tokens occur in their text.
 
     Args:
-        k: aligned tokens per text.
-        histogram: entry h is the number of texts with h hits, h from 0 to k (Fig. 8).
+        k: Aligned tokens per text.
+        histogram: Entry h is the number of texts with h hits, h from 0 to k (Fig. 8).
     """
 
     k: int
@@ -96,10 +96,10 @@ def hit_miss(tokens: Sequence[Sequence[AlignedToken]]) -> HitMiss:
     """Counts the aligned tokens that occur in their text (Text2Token Figs. 7 and 8; there 1,000 texts, k 10).
 
     A hit is :attr:`AlignedToken.in_text`: case and leading space aside. The paper compares token ids, for which
-    ``" Gold"`` is a miss where the text has ``"gold"``: on the same tokens it can only count fewer hits.
+    `" Gold"` is a miss where the text has `"gold"`: on the same tokens it can only count fewer hits.
 
     Args:
-        tokens: the top k of every text, see :func:`selfembed.explanation.aligned_tokens.aligned_tokens`. The more
+        tokens: The top k of every text, see :func:`selfembed.explanation.aligned_tokens.aligned_tokens`. The more
             texts, the steadier; the paper takes random passages.
     """
     counts = Counter(sum(token.in_text for token in found) for found in tokens)

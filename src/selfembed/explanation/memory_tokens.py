@@ -38,8 +38,8 @@ class MemoryRead:
     """What an embedder makes of texts: the states of the memory tokens, and the embeddings pooled from them.
 
     Args:
-        states_NKD: final hidden states at the memory tokens, float32.
-        embedding_ND: float32.
+        states_NKD: Final hidden states at the memory tokens, float32.
+        embedding_ND: Float32.
     """
 
     states_NKD: Tensor
@@ -57,8 +57,8 @@ class MemoryCorrelation:
 
     Args:
         texts: N.
-        matrix: mean cosine of each memory token with each, K rows of K.
-        copies: groups of tokens of which each has at least ``COPIES`` with another; numbers from 1, as in their names.
+        matrix: Mean cosine of each memory token with each, K rows of K.
+        copies: Groups of tokens of which each has at least `COPIES` with another; numbers from 1, as in their names.
     """
 
     texts: int
@@ -108,8 +108,8 @@ class MemoryWords:
     """The aligned tokens of one text.
 
     Args:
-        pooled: of the embedding.
-        memory: of the state of each memory token.
+        pooled: Of the embedding.
+        memory: Of the state of each memory token.
     """
 
     pooled: list[AlignedToken]
@@ -143,14 +143,14 @@ def read_memory(
     """Reads texts once, for their memory states and their embeddings.
 
     Args:
-        embedder: with several memory tokens; in memory, or a finished folder that
+        embedder: With several memory tokens; in memory, or a finished folder that
             :func:`selfembed.model.embedder.load_embedder` or sentence-transformers has loaded.
-        texts: at least one.
-        progress: told the number of texts read.
-        task: name for ``progress``.
+        texts: At least one.
+        progress: Told the number of texts read.
+        task: Name for `progress`.
 
     Raises:
-        InputError: the embedder has not several memory tokens, or there is no text.
+        InputError: The embedder has not several memory tokens, or there is no text.
     """
     texts = require_texts(texts)
     pooling = _pooling_of(embedder)
@@ -179,10 +179,10 @@ def correlate_memory(states_NKD: Any) -> MemoryCorrelation:
     after the last norm and not centred.
 
     Args:
-        states_NKD: of at least two memory tokens; see :func:`read_memory`.
+        states_NKD: Of at least two memory tokens; see :func:`read_memory`.
 
     Raises:
-        InputError: no text, a single memory token, or a state that is not finite or zero.
+        InputError: No text, a single memory token, or a state that is not finite or zero.
     """
     states_NKD = np.asarray(states_NKD.cpu() if torch.is_tensor(states_NKD) else states_NKD, dtype=np.float64)
     if states_NKD.ndim != 3 or len(states_NKD) == 0 or states_NKD.shape[1] < 2:
@@ -202,14 +202,14 @@ def correlate_memory(states_NKD: Any) -> MemoryCorrelation:
 def memory_words(
     read: MemoryRead, head: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, k: int = 10
 ) -> list[MemoryWords]:
-    """What memory tokens say, text by text: the top k tokens of ``softmax(W_lm m)`` for each memory state m.
+    """What memory tokens say, text by text: the top k tokens of `softmax(W_lm m)` for each memory state m.
 
     Args:
-        read: of these texts.
-        head: the raw backbone's decoder layer.
-        tokenizer: the backbone's, without the memory tokens.
-        texts: that were read.
-        k: tokens per state.
+        read: Of these texts.
+        head: The raw backbone's decoder layer.
+        tokenizer: The backbone's, without the memory tokens.
+        texts: That were read.
+        k: Tokens per state.
     """
     vectors_NRD = torch.cat([read.embedding_ND[:, None], read.states_NKD], 1)
     each = vectors_NRD.shape[1]
@@ -239,7 +239,7 @@ def _pooling_of(embedder: nn.Module) -> Any:
 
 
 def _copies(matrix_KK: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """Groups of tokens linked by mean cosines of at least ``COPIES``, numbered from 1."""
+    """Groups of tokens linked by mean cosines of at least `COPIES`, numbered from 1."""
     linked_KK = np.linalg.matrix_power((matrix_KK >= COPIES).astype(np.float64), len(matrix_KK)) > 0
     groups = {tuple((np.flatnonzero(row_K) + 1).tolist()) for row_K in linked_KK}
     return tuple(sorted(group for group in groups if len(group) > 1))

@@ -32,15 +32,15 @@ class Reading:
     """What the raw backbone and the trained embedder make of the same texts.
 
     Args:
-        texts: all different.
-        explained: both sides, and the decoder layer.
-        raw: the vectors of the texts on the raw side, to be asked for like an embedder's.
-        trained: the same on the other.
-        memory: what the memory tokens of the trained embedder make of the texts; None where it has not several.
-        raw_tokens: aligned tokens of each text.
-        trained_tokens: the same.
-        hits: of these tokens.
-        space: with the alignment of the two halves of a text, where at least two texts can be cut.
+        texts: All different.
+        explained: Both sides, and the decoder layer.
+        raw: The vectors of the texts on the raw side, to be asked for like an embedder's.
+        trained: The same on the other.
+        memory: What the memory tokens of the trained embedder make of the texts; None where it has not several.
+        raw_tokens: Aligned tokens of each text.
+        trained_tokens: The same.
+        hits: Of these tokens.
+        space: With the alignment of the two halves of a text, where at least two texts can be cut.
     """
 
     texts: list[str]
@@ -58,7 +58,7 @@ def sample_texts(corpus: Corpus, number: int) -> list[str]:
     """A seeded sample of a corpus, of at most that many texts, without repetitions.
 
     Raises:
-        InputError: fewer than two texts asked for, or found.
+        InputError: Fewer than two texts asked for, or found.
     """
     if number < 2:
         raise InputError(f"sample {number}: expected at least 2 texts")
@@ -72,13 +72,13 @@ def read_texts(explained: Explained, texts: Sequence[str], *, k: int = 10, progr
     """Encodes texts once on either side, and measures all that can be measured of them.
 
     Args:
-        explained: the two sides.
-        texts: at least two, all different.
-        k: aligned tokens per text.
-        progress: told the number of texts read.
+        explained: The two sides.
+        texts: At least two, all different.
+        k: Aligned tokens per text.
+        progress: Told the number of texts read.
 
     Raises:
-        InputError: as :func:`~selfembed.explanation.aligned_tokens.aligned_tokens` and
+        InputError: As :func:`~selfembed.explanation.aligned_tokens.aligned_tokens` and
             :func:`~selfembed.explanation.spectrum.compare_spectra` do.
     """
     texts = require_texts(texts)

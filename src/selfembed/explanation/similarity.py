@@ -28,10 +28,10 @@ class WordShare:
     """One word's part in the similarity or the difference of two texts.
 
     Args:
-        word: as its likeliest token reads, without leading space.
-        a: its probability under A's embedding, all variants of case and leading space together.
-        b: under B's.
-        contribution: to the total of the list it stands in.
+        word: As its likeliest token reads, without leading space.
+        a: Its probability under A's embedding, all variants of case and leading space together.
+        b: Under B's.
+        contribution: To the total of the list it stands in.
     """
 
     word: str
@@ -44,19 +44,19 @@ class WordShare:
 class Similarity:
     """The similarity of two texts, taken apart by words; see :func:`explain_similarity` for what it means.
 
-    ``shared + only_a + only_b`` is 1, and each is the sum of its words' contributions over the whole vocabulary.
+    `shared + only_a + only_b` is 1, and each is the sum of its words' contributions over the whole vocabulary.
 
     Args:
         text_a: A.
         text_b: B.
-        cosine: of the two embeddings, -1 to 1.
-        shared: what both say, 0 to 1: sum of sqrt(a b), the Bhattacharyya coefficient.
-        only_a: what A says beyond B: sum of (sqrt(a) - sqrt(b))^2 / 2 over the words likelier under A.
-        only_b: the same for B.
-        shared_words: the largest contributions to ``shared``, largest first.
-        only_a_words: the largest to ``only_a``, of words that set the texts apart more than they join them (A gives
+        cosine: Of the two embeddings, -1 to 1.
+        shared: What both say, 0 to 1: sum of sqrt(a b), the Bhattacharyya coefficient.
+        only_a: What A says beyond B: sum of (sqrt(a) - sqrt(b))^2 / 2 over the words likelier under A.
+        only_b: The same for B.
+        shared_words: The largest contributions to `shared`, largest first.
+        only_a_words: The largest to `only_a`, of words that set the texts apart more than they join them (A gives
             them at least 14 times B's probability).
-        only_b_words: the same for B.
+        only_b_words: The same for B.
     """
 
     text_a: str
@@ -103,7 +103,7 @@ def explain_similarity(
 ) -> Similarity:
     """Says in words what two texts share and what they do not, as an embedder sees them.
 
-    Each embedding is read as the distribution of its aligned tokens, ``softmax(W_lm e)`` (Text2Token Eq. 8; Nie et al.
+    Each embedding is read as the distribution of its aligned tokens, `softmax(W_lm e)` (Text2Token Eq. 8; Nie et al.
     2025). Tokens that differ in case and leading space only are added up into one word. With a_w and b_w the
     probabilities of word w under A and B, every word's mass splits without remainder,
 
@@ -124,15 +124,15 @@ def explain_similarity(
     it does not say which words of the texts made the embeddings what they are.
 
     Args:
-        embedder: any SentenceTransformer over the backbone, its vectors not normalised.
-        head: the raw backbone's decoder layer, weight (V, D).
-        tokenizer: the backbone's, without the prompt.
-        text_a: one text.
-        text_b: the other.
-        k: words listed in each part, at most.
+        embedder: Any SentenceTransformer over the backbone, its vectors not normalised.
+        head: The raw backbone's decoder layer, weight (V, D).
+        tokenizer: The backbone's, without the prompt.
+        text_a: One text.
+        text_b: The other.
+        k: Words listed in each part, at most.
 
     Raises:
-        InputError: an empty text, ``k`` outside the vocabulary, a head that is missing or does not fit the embedder,
+        InputError: An empty text, `k` outside the vocabulary, a head that is missing or does not fit the embedder,
             embeddings that are not finite, zero, or normalised.
     """
     texts = require_texts([text_a, text_b])
@@ -152,11 +152,11 @@ def compare_embeddings(
     """:func:`explain_similarity` of two embeddings at hand, not normalised; raises as it does.
 
     Args:
-        embedding_a_D: of A.
-        embedding_b_D: of B.
-        head: the raw backbone's decoder layer, weight (V, D).
-        tokenizer: the backbone's, without the prompt.
-        k: words listed in each part, at most.
+        embedding_a_D: Of A.
+        embedding_b_D: Of B.
+        head: The raw backbone's decoder layer, weight (V, D).
+        tokenizer: The backbone's, without the prompt.
+        k: Words listed in each part, at most.
         texts: A and B, to be shown.
     """
     embedding_2D = torch.stack([torch.as_tensor(side).detach().float() for side in (embedding_a_D, embedding_b_D)])

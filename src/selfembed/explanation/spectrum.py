@@ -1,7 +1,7 @@
 """The shape of an embedding space, raw and trained: where training moved it, how many directions it uses.
 
 Shapes: N texts, D hidden, R components (at most the smaller of N and D), P positive pairs: texts that mean the same.
-Embeddings are used as they come where a formula says E; ``unit`` means scaled to length 1.
+Embeddings are used as they come where a formula says E; `unit` means scaled to length 1.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Variation:
     """How far training moved the embeddings along each principal component of the raw space (Text2Token Fig. 6).
 
     Args:
-        by_component: v_i, length R, the component with the largest singular value first; in the embeddings' own units.
-        raw_coefficient: the mean coefficient of the raw embeddings on each component, length R, never negative: this
+        by_component: V_i, length R, the component with the largest singular value first; in the embeddings' own units.
+        raw_coefficient: The mean coefficient of the raw embeddings on each component, length R, never negative: this
             fixes the components' signs. v_i near its negative means that training emptied the component.
     """
 
@@ -40,8 +40,8 @@ class Spectrum:
     Args:
         texts: N.
         width: D.
-        mean_length: mean Euclidean length of E.
-        singular_values: of the unit embeddings after their mean is taken off, largest first, length min(N, D); the
+        mean_length: Mean Euclidean length of E.
+        singular_values: Of the unit embeddings after their mean is taken off, largest first, length min(N, D); the
             variance along component i is the square over N.
         effective_rank: :func:`effective_rank` of them; from N texts at most N - 1.
         participation_ratio: :func:`participation_ratio` of them.
@@ -123,13 +123,13 @@ def compare_spectra(
     Both must have been read the same way: prompt, pooling, normalisation.
 
     Args:
-        raw_ND: embeddings by the raw backbone.
-        trained_ND: by the trained embedder, row by row of the same texts.
-        raw_pairs: both sides of positive pairs by the raw backbone, for :func:`alignment`.
-        trained_pairs: the same by the trained embedder.
+        raw_ND: Embeddings by the raw backbone.
+        trained_ND: By the trained embedder, row by row of the same texts.
+        raw_pairs: Both sides of positive pairs by the raw backbone, for :func:`alignment`.
+        trained_pairs: The same by the trained embedder.
 
     Raises:
-        InputError: as :func:`measure_spectrum` and :func:`variation` do.
+        InputError: As :func:`measure_spectrum` and :func:`variation` do.
     """
     return SpectrumChange(
         variation=variation(raw_ND, trained_ND),
@@ -144,10 +144,10 @@ def measure_spectrum(embedding_ND: Any, *, pairs: tuple[Any, Any] | None = None,
     Args:
         embedding_ND: E.
         pairs: (P, D) embeddings of either side of positive pairs, for :func:`alignment`.
-        name: of the embeddings, for errors.
+        name: Of the embeddings, for errors.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero, pairs of different shapes.
+        InputError: Fewer than two texts, a row not finite or zero, pairs of different shapes.
     """
     embedding_ND = require_vectors(embedding_ND, name, least=2)
     singular_R = singular_values(embedding_ND)
@@ -172,7 +172,7 @@ def variation(raw_ND: Any, trained_ND: Any) -> Variation:
 
         v_i = mean over the texts of ((E1 - E0) V)_i
 
-    as the authors' ``spectral_analyze.py`` has it. The sign of each column of V is arbitrary there; here it is such
+    as the authors' `spectral_analyze.py` has it. The sign of each column of V is arbitrary there; here it is such
     that the raw embeddings' mean coefficient is not negative. Columns that the raw embeddings do not span, where the
     direction is arbitrary too, are left out. The first v is far larger than the rest in the paper (10,000 texts).
 
@@ -181,7 +181,7 @@ def variation(raw_ND: Any, trained_ND: Any) -> Variation:
         trained_ND: E1.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero, different shapes, or only one side of unit length.
+        InputError: Fewer than two texts, a row not finite or zero, different shapes, or only one side of unit length.
     """
     raw_ND = require_vectors(raw_ND, "raw", least=2)
     trained_ND = require_vectors(trained_ND, "trained", least=2)
@@ -219,7 +219,7 @@ def singular_values(embedding_ND: Any) -> np.ndarray:
     What float32 cannot tell from zero is zero.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero.
+        InputError: Fewer than two texts, a row not finite or zero.
     """
     unit_ND = _unit(require_vectors(embedding_ND, "the", least=2))
     singular_R = np.linalg.svd(unit_ND - unit_ND.mean(0), compute_uv=False)
@@ -260,11 +260,11 @@ def alignment(left_PD: Any, right_PD: Any) -> float:
     Wang and Isola 2020 (arXiv 2005.10242), L_align with alpha 2.
 
     Args:
-        left_PD: one text of each pair.
-        right_PD: the other.
+        left_PD: One text of each pair.
+        right_PD: The other.
 
     Raises:
-        InputError: a row not finite or zero, different shapes.
+        InputError: A row not finite or zero, different shapes.
     """
     left_PD, right_PD = require_vectors(left_PD, "left"), require_vectors(right_PD, "right")
     if left_PD.shape != right_PD.shape:
@@ -279,7 +279,7 @@ def uniformity(embedding_ND: Any) -> float:
     Wang and Isola 2020 (arXiv 2005.10242), L_uniform with t 2.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero.
+        InputError: Fewer than two texts, a row not finite or zero.
     """
     unit_ND = _unit(require_vectors(embedding_ND, "the", least=2))
     total, texts = 0.0, len(unit_ND)
@@ -297,7 +297,7 @@ def anisotropy(embedding_ND: Any) -> float:
     (|sum of the unit embeddings|^2 - N) / (N (N - 1)), as cheap and exact.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero.
+        InputError: Fewer than two texts, a row not finite or zero.
     """
     unit_ND = _unit(require_vectors(embedding_ND, "the", least=2))
     texts = len(unit_ND)

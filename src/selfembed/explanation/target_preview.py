@@ -35,17 +35,17 @@ class TargetPreview:
     """What the targets of one stage look like.
 
     Args:
-        stage: name of the stage.
-        texts: size of the sample; every figure but ``empty`` is over those with a target.
-        empty: share of texts without a target.
-        entropy_nats: median.
-        effective_support: median of exp(entropy).
-        support: median number of tokens with weight.
-        punctuation: share of the weight on tokens without a letter or digit.
-        function_words: share of the weight on closed-class English words.
-        commonest: the token that most often weighs most, and the share of texts in which it does.
-        samples: texts with their heaviest tokens.
-        warnings: in plain words.
+        stage: Name of the stage.
+        texts: Size of the sample; every figure but `empty` is over those with a target.
+        empty: Share of texts without a target.
+        entropy_nats: Median.
+        effective_support: Median of exp(entropy).
+        support: Median number of tokens with weight.
+        punctuation: Share of the weight on tokens without a letter or digit.
+        function_words: Share of the weight on closed-class English words.
+        commonest: The token that most often weighs most, and the share of texts in which it does.
+        samples: Texts with their heaviest tokens.
+        warnings: In plain words.
     """
 
     stage: str
@@ -86,7 +86,7 @@ def preview(plan: Plan, *, texts: int = 500, show: int = 5, progress: Progress =
     Targets that training makes in the step are shown as they are made beforehand.
 
     Raises:
-        InputError: a sample size below 1, or a recipe without token targets.
+        InputError: A sample size below 1, or a recipe without token targets.
     """
     check_value("texts", texts, Annotated[int, Range(least=1)])
     check_value("show", show, Annotated[int, Range(least=0)])

@@ -46,19 +46,19 @@ def build_report(
     """A self-contained HTML page on a finished embedder: no script, nothing from a network.
 
     Args:
-        folder: of the embedder.
-        corpus: texts to look at; those that were trained on, or others.
-        texts: of the corpus, a seeded sample of at most that many.
-        tokens: stop the sample at about that many tokens, prompt included; None takes all.
-        model: the backbone it was made from; None takes the one named in the record.
-        scores: files that ``selfembed evaluate --json`` has written; of several, the first is what the others are
-            held against. None given: ``scores.json`` in the folder, if there is one.
-        k: aligned tokens of a text.
-        tagger: what the targets were tagged with; None loads it.
-        progress: told how far the work is.
+        folder: Of the embedder.
+        corpus: Texts to look at; those that were trained on, or others.
+        texts: Of the corpus, a seeded sample of at most that many.
+        tokens: Stop the sample at about that many tokens, prompt included; None takes all.
+        model: The backbone it was made from; None takes the one named in the record.
+        scores: Files that `selfembed evaluate --json` has written; of several, the first is what the others are
+            held against. None given: `scores.json` in the folder, if there is one.
+        k: Aligned tokens of a text.
+        tagger: What the targets were tagged with; None loads it.
+        progress: Told how far the work is.
 
     Raises:
-        InputError: no embedder or no record and no model, fewer than two texts, a file that holds no scores.
+        InputError: No embedder or no record and no model, fewer than two texts, a file that holds no scores.
     """
     folder = Path(folder)
     score_files = [Path(file) for file in scores] or [file for file in (folder / SCORES,) if file.is_file()]

@@ -18,11 +18,11 @@ class ReportMaterial:
     """What the sections draw on.
 
     Args:
-        corpus: where the texts are from.
-        reading: of the sample.
-        k: aligned tokens of a text.
-        tagger: of parts of speech, where it is loaded already.
-        progress: told of work that takes time.
+        corpus: Where the texts are from.
+        reading: Of the sample.
+        k: Aligned tokens of a text.
+        tagger: Of parts of speech, where it is loaded already.
+        progress: Told of work that takes time.
     """
 
     corpus: Corpus

@@ -61,8 +61,8 @@ def loss_curve(losses: Sequence[float], *, name: str) -> str:
     """The loss of every step, and its running mean over a tenth of the steps, at least five.
 
     Args:
-        losses: one a step, at least one.
-        name: begins all ids in the picture; no two pictures of a page may share it.
+        losses: One a step, at least one.
+        name: Begins all ids in the picture; no two pictures of a page may share it.
     """
     steps = np.arange(1, len(losses) + 1)
     window = min(len(losses), max(5, len(losses) // 10))
@@ -187,7 +187,7 @@ def score_bars(scores: Sequence[tuple[str, float]], *, name: str) -> str:
 
 
 def heat_map(matrix: Sequence[Sequence[float]], *, name: str, framed: float) -> str:
-    """Mean cosines of memory tokens, a cell each; those of two different tokens from ``framed`` on have a frame."""
+    """Mean cosines of memory tokens, a cell each; those of two different tokens from `framed` on have a frame."""
     size = len(matrix)
 
     def draw(axes: Axes) -> None:

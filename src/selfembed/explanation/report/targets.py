@@ -43,7 +43,7 @@ def _targets_of(
     """The targets of the sample, and what was counted for them.
 
     Raises:
-        InputError: an objective without token targets, or no tagger.
+        InputError: An objective without token targets, or no tagger.
     """
     objective = recorded_objective(fields)
     same = material.corpus.fingerprint == record.corpus_fingerprint

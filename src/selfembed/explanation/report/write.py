@@ -22,7 +22,7 @@ def write_report(file: str | Path, html: str) -> None:
     """Writes a page; the file appears under its name only when complete.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: It cannot be written.
     """
     file = Path(file)
     if file.is_dir() or not file.parent.is_dir():
@@ -32,12 +32,12 @@ def write_report(file: str | Path, html: str) -> None:
 
 
 def leave_report(folder: str | Path, corpus: Corpus, **options: Any) -> str | None:
-    """Leaves ``report.html`` in the folder of a finished embedder, over few texts where there is no GPU.
+    """Leaves `report.html` in the folder of a finished embedder, over few texts where there is no GPU.
 
     Args:
-        folder: of the embedder.
-        corpus: that it was trained on.
-        options: as :func:`~selfembed.explanation.report.build.build_report` takes them.
+        folder: Of the embedder.
+        corpus: That it was trained on.
+        options: As :func:`~selfembed.explanation.report.build.build_report` takes them.
 
     Returns:
         None; or, in one line, why there is no report: whatever goes wrong costs only it.
