@@ -119,9 +119,7 @@ def test_iterables_and_data_sets(tmp_path):
     rows = Dataset.from_dict({"text": SENTENCES[3:5]})
     index = Index.build(encoder, [iter(SENTENCES[:3]), rows], tmp_path / "index")
     assert len(index) == 5 and index.search(SENTENCES[4], 1)[0].where() == "Dataset 2, row 2"
-    with pytest.raises(
-        InputError, match="of its sources were no paths; expected paths, .*; give all sources again"
-    ):
+    with pytest.raises(InputError, match="of its sources were no paths; expected paths, .*; give all sources again"):
         index.update()
     assert len(index.update(iter(SENTENCES[:2]))) == 2
 

@@ -139,9 +139,7 @@ def test_source_that_changed_since(small, tmp_path):
 
 
 def test_another_embedder(small):
-    with pytest.raises(
-        InputError, match="embedder; other is not hash; expected the same; index the texts again"
-    ):
+    with pytest.raises(InputError, match="embedder; other is not hash; expected the same; index the texts again"):
         Index.open(small, encoder=hash_encoder(name="other", fingerprint="other")).search("fox")
     with pytest.raises(InputError, match="made by another embedder; hash has changed since"):
         Index.open(small, encoder=hash_encoder(fingerprint="other")).search("fox")
@@ -163,9 +161,7 @@ def test_changed_underneath(name, small, tmp_path):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(
-        InputError, match=f"its file data-1/{name} is changed since it was written; .*; index"
-    ):
+    with pytest.raises(InputError, match=f"its file data-1/{name} is changed since it was written; .*; index"):
         Index.open(folder)
     file.unlink()
     with pytest.raises(InputError, match="is missing; expected .*; index the texts again"):

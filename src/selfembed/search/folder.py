@@ -83,7 +83,7 @@ class IndexedFile:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Returns what its passages depend on besides the settings: the content, and the suffix, which tells the kind."""
+        """Returns what its passages depend on besides the settings: the content, and the suffix for its kind."""
         return self.hash, Path(self.name).suffix
 
     def changed(self) -> bool:

@@ -20,9 +20,8 @@ def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = RRF_K)
         Items with their scores, best first; of equal scores the lower item is first.
 
     References:
-            Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
-            methods",
-            SIGIR 2009.
+        Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
+        methods", SIGIR 2009.
     """
     scores: dict[int, float] = {}
     for ranking in rankings:

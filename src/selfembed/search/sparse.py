@@ -68,7 +68,7 @@ def sparse_rows(embedding_BD: Tensor | np.ndarray, head: nn.Module, *, k: int = 
         InputError: `k` is outside 1 to V - 1, or the decoder layer does not read embeddings of this width.
 
     References:
-            Formal et al., SPLADE, arXiv 2107.05720, equation 1, for the saturation.
+        Formal et al., SPLADE, arXiv 2107.05720, equation 1, for the saturation.
     """
     embedding_BD = torch.as_tensor(embedding_BD)
     weight_VD = getattr(head, "weight", None)
