@@ -1,6 +1,6 @@
 """A search engine for the Python documentation, without labels, in minutes on two cores.
 
-Trains the embedded backbone on the prose that every Python carries, and compares what came of it with BM25 and with the
+Trains the embedded backbone on the prose that every Python carries, and compares what came of it with BM25 and the
 backbone as it was, in finding docstring bodies by their summary lines and in live searches. Docstrings that are
 measured on are not trained on.
 """

@@ -38,6 +38,7 @@ class Diagnosis:
     bidirectional: bool = False
 
     def add(self, topic: str, finding: str, good: bool = True) -> None:
+        """Notes a finding under a topic, and whether it is all right."""
         self.findings.append((topic, finding, good))
 
     @property
@@ -93,6 +94,7 @@ def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
 
 
 def build_causal(backbone: Backbone, diagnosis: Diagnosis) -> SentenceTransformer:
+    """Builds the embedder with causal attention and notes that it can be built."""
     embedder = build_embedder(backbone, EmbedderConfig(), dtype=torch.float32, device="cpu")
     diagnosis.causal = True
     return embedder
@@ -124,6 +126,7 @@ def why_not_bidirectional(backbone: Backbone) -> str | None:
 
 
 def examine_attention(transformer: torch.nn.Module, against: str | None, diagnosis: Diagnosis) -> None:
+    """Probes which tokens see which, and whether padding on the right changes the vectors."""
     probe = probe_attention(transformer)
     diagnosis.add("leak probe, causal", "no token sees a later one", probe.verdict == "causal")
     diagnosis.bidirectional = against is None
@@ -133,6 +136,7 @@ def examine_attention(transformer: torch.nn.Module, against: str | None, diagnos
 
 
 def examine_tokenizer(backbone: Backbone, diagnosis: Diagnosis) -> None:
+    """Looks for the padding token, what the tokenizer puts in front of a text, and a chat template."""
     tokenizer = backbone.tokenizer
     backend_tokenizer(tokenizer)
     pad = padding_token(tokenizer)
@@ -178,6 +182,7 @@ def examine_prompt(backbone: Backbone, embedder: SentenceTransformer, diagnosis:
 def examine_head(
     backbone: Backbone, embedder: SentenceTransformer, off: tuple[float, float] | None, diagnosis: Diagnosis
 ) -> None:
+    """Looks whether the decoder layer is there, fits the embeddings and gives the model's own probabilities."""
     try:
         weight_VD = backbone.head().weight
     except Exception as error:
@@ -196,6 +201,7 @@ def examine_head(
 
 
 def examine_training_memory(backbone: Backbone, parameters: int, diagnosis: Diagnosis) -> None:
+    """Estimates the memory that training takes."""
     dtype = best_dtype("cuda" if torch.cuda.is_available() else "cpu")
     gib = training_memory_gib(backbone, parameters, dtype, batch_size=64, max_length=128)
     diagnosis.add("training memory", f"about {gib:.1f} GiB to train at 64 texts of 128 tokens in {str(dtype)[6:]}")

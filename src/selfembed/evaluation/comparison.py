@@ -105,6 +105,7 @@ class Column:
 
     @property
     def title(self) -> str:
+        """The name, with the number of runs where there are several."""
         return self.name if len(self.runs) == 1 else f"{self.name} ({len(self.runs)} seeds)"
 
 

@@ -80,6 +80,7 @@ def _input(tokenizer: Any) -> str | None:
 
 
 def name_of(embedder: str | Path | SentenceTransformer) -> str:
+    """Names an embedder: after its folder, its hub id, or its model card."""
     if isinstance(embedder, SentenceTransformer):
         return embedder.model_card_data.model_name or embedder.model_card_data.base_model or "embedder"
     return Path(embedder).resolve().name if Path(embedder).is_dir() else str(embedder)

@@ -39,6 +39,7 @@ class ChosenTask:
 
     @property
     def name(self) -> str:
+        """The task's name."""
         name: str = self.task.metadata.name
         return name
 

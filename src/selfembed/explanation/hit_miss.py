@@ -27,6 +27,7 @@ class HitMiss:
 
     @property
     def texts(self) -> int:
+        """The number of texts."""
         return sum(self.histogram)
 
     @property

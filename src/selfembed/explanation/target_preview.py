@@ -164,13 +164,16 @@ def warnings_of(view: TargetPreview, targets: TokenTargets) -> list[str]:
 
 
 def heaviest(targets: TokenTargets, row: int) -> list[tuple[int, float]]:
+    """Returns the heaviest tokens of one text, with their weights."""
     ids, weights = targets.row(row)
     return list(zip(ids[:_SHOWN_TOKENS], weights[:_SHOWN_TOKENS], strict=True))
 
 
 def weight_where(targets: TokenTargets, ids: set[int]) -> float:
+    """Sums the weight on some tokens over all texts."""
     return float(targets.weights_S[np.isin(targets.ids_S, sorted(ids))].sum())
 
 
 def readable(word: str) -> bool:
+    """Tells whether a word has a letter or digit."""
     return any(unicodedata.category(character)[0] in "LN" for character in word)

@@ -81,6 +81,7 @@ class Skipped:
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, count: int = 1) -> None:
+        """Counts what was left out."""
         self.counts[reason] = self.counts.get(reason, 0) + count
 
 

@@ -33,10 +33,12 @@ class ReportMaterial:
 
     @property
     def texts(self) -> list[str]:
+        """The texts of the sample."""
         return self.reading.texts
 
     @property
     def explained(self) -> Explained:
+        """Both sides, and the decoder layer that they share."""
         return self.reading.explained
 
     @property

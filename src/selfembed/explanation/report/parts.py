@@ -23,14 +23,17 @@ def without(reason: str) -> Markup:
 
 
 def figure(svg: str, caption: str) -> Markup:
+    """Puts a picture above its caption."""
     return fill("<figure>{}<figcaption>{}</figcaption></figure>", Markup(svg), caption)
 
 
 def quote(text: str) -> Markup:
+    """Shows the beginning of a text."""
     return fill("<blockquote>{}</blockquote>", shorten(text, _SHOWN_CHARACTERS))
 
 
 def chips(who: str, tokens: Sequence[AlignedToken]) -> Markup:
+    """Shows aligned tokens in a row, behind whose they are."""
     shown = [chip(token.token, f"{token.probability:.1%}", hit=token.in_text) for token in tokens]
     return fill('<p class="tokens said"><span class="who">{}</span> {}</p>', who, joined(shown))
 
