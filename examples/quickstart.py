@@ -1,8 +1,8 @@
 """A search engine for the Python documentation, without labels, in minutes on two cores.
 
-Trains the embedded backbone on the prose that every Python carries, and holds what came of it against BM25 and the
-backbone as it was: docstring bodies found by their summary lines, and live searches. Docstrings it is measured on are
-not trained on.
+Trains the embedded backbone on the prose that every Python carries, and compares what came of it with BM25 and the
+backbone as it was, in finding docstring bodies by their summary lines and in live searches. Docstrings that are
+measured on are not trained on.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ SEARCHES = [
 
 
 def embed(embedder, texts: Sequence[str], progress: Progress, task: str) -> np.ndarray:
-    """Embeddings, float32, shape (texts, hidden)."""
+    """Embeds texts, float32, shape (texts, hidden)."""
     embedder.max_seq_length = READ_TOKENS
     return encode(embedder, texts, progress=progress, task=task)
 
 
 def cosines(queries_QD: np.ndarray, documents_ND: np.ndarray) -> np.ndarray:
-    """scores_QN."""
+    """Returns the cosines of queries and documents, `scores_QN`."""
     queries_QD, documents_ND = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries_QD, documents_ND))
     return queries_QD @ documents_ND.T
 
 
 def bm25(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-    """scores_QN of bm25s, its defaults with English stop words."""
+    """Scores documents by bm25s with its defaults and English stop words; returns `scores_QN`."""
 
     def words(texts: Sequence[str]) -> list[list[str]]:
         return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
@@ -73,17 +73,17 @@ def bm25(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
 
 
 def ranks(scores_QN: np.ndarray) -> np.ndarray:
-    """From 0, the best."""
+    """Ranks the documents of each query from 0, the best."""
     return np.argsort(np.argsort(-scores_QN, axis=1, kind="stable"), axis=1)
 
 
 def fused(first_QN: np.ndarray, second_QN: np.ndarray) -> np.ndarray:
-    """Reciprocal rank fusion (Cormack et al. 2009), k = 60."""
+    """Fuses scores by reciprocal rank (Cormack et al. 2009), k = 60."""
     return 1 / (61 + ranks(first_QN)) + 1 / (61 + ranks(second_QN))
 
 
 def scored(scores_QN: np.ndarray) -> dict[str, float]:
-    """Of each query's own document, the one of the same number; of equal scores half are ranked before it."""
+    """Scores how well each query finds the document of its own number; half of equal scores are ranked before it."""
     own_Q1 = np.diag(scores_QN)[:, None]
     rank_Q = 1 + (scores_QN > own_Q1).sum(1) + ((scores_QN == own_Q1).sum(1) - 1) / 2
     return {
@@ -93,7 +93,7 @@ def scored(scores_QN: np.ndarray) -> dict[str, float]:
 
 
 def retrieval(embedder, held: list[DocstringPair], progress: Progress, when: str) -> dict[str, float]:
-    """Of bodies by their summaries, among the bodies of all held-out docstrings."""
+    """Scores finding bodies by their summaries, among the bodies of all held-out docstrings."""
     texts = [*(pair.summary for pair in held), *(pair.body for pair in held)]
     vectors_ND = embed(embedder, texts, progress, when)
     return scored(cosines(vectors_ND[: len(held)], vectors_ND[len(held) :]))
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the scores here")
     options = parser.parse_args()
     if options.out.exists():
-        raise SystemExit(f"{options.out} exists already: remove it, or give --out another name")
+        raise SystemExit(f"--out {options.out}: exists already; expected a new folder; remove it or give another name")
     started = time.monotonic()
     quiet_libraries()
     progress = Bars()

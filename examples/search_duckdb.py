@@ -1,6 +1,6 @@
 """An embedder's vectors in DuckDB, here in memory.
 
-Run ``python examples/search_duckdb.py my-embedder my_texts/ "a question"``.
+Run `python examples/search_duckdb.py my-embedder my_texts/ "a question"`.
 """
 
 import sys

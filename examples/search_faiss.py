@@ -1,6 +1,6 @@
 """An embedder's vectors in faiss.
 
-Run ``python examples/search_faiss.py my-embedder my_texts/ "a question"``.
+Run `python examples/search_faiss.py my-embedder my_texts/ "a question"`.
 """
 
 import sys

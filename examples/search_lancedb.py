@@ -1,6 +1,6 @@
 """An embedder's vectors in LanceDB, in the folder my-lancedb.
 
-Run ``python examples/search_lancedb.py my-embedder my_texts/ "a question"``.
+Run `python examples/search_lancedb.py my-embedder my_texts/ "a question"`.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """An embedder's vectors in Qdrant, here in memory.
 
-Run ``python examples/search_qdrant.py my-embedder my_texts/ "a question"``.
+Run `python examples/search_qdrant.py my-embedder my_texts/ "a question"`.
 """
 
 import sys

@@ -35,7 +35,8 @@ def test_every_family(family, tmp_path):
     assert diagnosis.verdict == f"{tmp_path}: ready, with {kind}"
     text, good = finding(diagnosis, "leak probe, bidirectional")
     assert good is diagnosis.bidirectional and (good or "use `attention='causal'`" in text)
-    for topic in ("leak probe, causal", "right padding", "padding token", "prompt", "decoder layer", "memory"):
+    topics = ("leak probe, causal", "right padding", "padding token", "prompt", "decoder layer", "training memory")
+    for topic in topics:
         assert finding(diagnosis, topic)[1], topic
 
 

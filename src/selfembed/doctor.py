@@ -23,7 +23,14 @@ _TEXTS = ["River.", "The council of the old harbour town met on Tuesday to speak
 
 @dataclass(kw_only=True)
 class Diagnosis:
-    """What was found; ``findings`` are (topic, finding, whether it is all right)."""
+    """What was found in a backbone.
+
+    Attributes:
+        model: The backbone as it was named.
+        findings: What was found: a topic, a finding, and whether it is all right.
+        causal: Whether the backbone can be used with causal attention.
+        bidirectional: Whether the backbone can be used with bidirectional attention.
+    """
 
     model: str
     findings: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -31,15 +38,17 @@ class Diagnosis:
     bidirectional: bool = False
 
     def add(self, topic: str, finding: str, good: bool = True) -> None:
+        """Notes a finding under a topic, and whether it is all right."""
         self.findings.append((topic, finding, good))
 
     @property
     def usable(self) -> bool:
+        """Whether the backbone can be trained at all."""
         return self.causal and all(good for topic, _, good in self.findings if topic in ("prompt", "decoder layer"))
 
     @property
     def verdict(self) -> str:
-        """One line."""
+        """The result in one line."""
         if not self.usable:
             trouble = next(finding for _, finding, good in self.findings if not good)
             return f"{self.model}: not usable: {trouble}"
@@ -49,10 +58,18 @@ class Diagnosis:
 
 
 def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
-    """Runs every check on a backbone.
+    """Runs every check on a backbone: attention, tokenizer, prompt, decoder layer, memory to train.
+
+    Args:
+        model: A hub id, a folder or a GGUF file.
+        trust_remote_code: Whether the backbone's own Python code may run.
+
+    Returns:
+        The findings, and whether the backbone can be used.
+
 
     Raises:
-        InputError: there is no decoder-only language model at this place.
+        InputError: There is no decoder-only language model at this place, or it cannot be used as an embedder.
     """
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     diagnosis = Diagnosis(model=str(model))
@@ -72,18 +89,19 @@ def examine(model: str | Path, *, trust_remote_code: bool = False) -> Diagnosis:
     examine_tokenizer(backbone, diagnosis)
     examine_prompt(backbone, embedder, diagnosis)
     examine_head(backbone, embedder, off, diagnosis)
-    examine_memory(backbone, parameters, diagnosis)
+    examine_training_memory(backbone, parameters, diagnosis)
     return diagnosis
 
 
 def build_causal(backbone: Backbone, diagnosis: Diagnosis) -> SentenceTransformer:
+    """Builds the embedder with causal attention and notes that it can be built."""
     embedder = build_embedder(backbone, EmbedderConfig(), dtype=torch.float32, device="cpu")
     diagnosis.causal = True
     return embedder
 
 
 def head_error(backbone: Backbone) -> tuple[float, float] | None:
-    """How far our decoder layer's probabilities are from the model's own at most, and may be; None without a layer."""
+    """Measures how far our decoder layer's probabilities are from the model's own; also returns the bound; or None."""
     try:
         head = backbone.head()
     except Exception:  # the reason is told when the layer is examined
@@ -99,7 +117,7 @@ def head_error(backbone: Backbone) -> tuple[float, float] | None:
 
 
 def why_not_bidirectional(backbone: Backbone) -> str | None:
-    """What stands against bidirectional attention, or None; the model is loaded as a finished folder would be."""
+    """Says what stands against bidirectional attention, or None; the model is loaded as a finished folder would be."""
     try:
         build_embedder(backbone, EmbedderConfig(attention="bidirectional"), dtype=torch.float32, device="cpu")
     except InputError as error:
@@ -108,6 +126,7 @@ def why_not_bidirectional(backbone: Backbone) -> str | None:
 
 
 def examine_attention(transformer: torch.nn.Module, against: str | None, diagnosis: Diagnosis) -> None:
+    """Probes which tokens see which, and whether padding on the right changes the vectors."""
     probe = probe_attention(transformer)
     diagnosis.add("leak probe, causal", "no token sees a later one", probe.verdict == "causal")
     diagnosis.bidirectional = against is None
@@ -117,6 +136,7 @@ def examine_attention(transformer: torch.nn.Module, against: str | None, diagnos
 
 
 def examine_tokenizer(backbone: Backbone, diagnosis: Diagnosis) -> None:
+    """Looks for the padding token, what the tokenizer puts in front of a text, and a chat template."""
     tokenizer = backbone.tokenizer
     backend_tokenizer(tokenizer)
     pad = padding_token(tokenizer)
@@ -136,7 +156,7 @@ def examine_tokenizer(backbone: Backbone, diagnosis: Diagnosis) -> None:
 
 
 def examine_prompt(backbone: Backbone, embedder: SentenceTransformer, diagnosis: Diagnosis) -> None:
-    """Saves the untrained embedder, loads it with stock classes, compares with a forward pass by hand."""
+    """Compares the untrained embedder, saved and loaded with stock classes, with a forward pass by hand."""
     with tempfile.TemporaryDirectory() as folder:
         embedder.save(folder, create_model_card=False)
         vectors_BD = SentenceTransformer(folder, device="cpu").encode(_TEXTS)
@@ -162,6 +182,7 @@ def examine_prompt(backbone: Backbone, embedder: SentenceTransformer, diagnosis:
 def examine_head(
     backbone: Backbone, embedder: SentenceTransformer, off: tuple[float, float] | None, diagnosis: Diagnosis
 ) -> None:
+    """Looks whether the decoder layer is there, fits the embeddings and gives the model's own probabilities."""
     try:
         weight_VD = backbone.head().weight
     except Exception as error:
@@ -179,7 +200,8 @@ def examine_head(
         )
 
 
-def examine_memory(backbone: Backbone, parameters: int, diagnosis: Diagnosis) -> None:
+def examine_training_memory(backbone: Backbone, parameters: int, diagnosis: Diagnosis) -> None:
+    """Estimates the memory that training takes."""
     dtype = best_dtype("cuda" if torch.cuda.is_available() else "cpu")
     gib = training_memory_gib(backbone, parameters, dtype, batch_size=64, max_length=128)
-    diagnosis.add("memory", f"about {gib:.1f} GiB to train at 64 texts of 128 tokens in {str(dtype)[6:]}")
+    diagnosis.add("training memory", f"about {gib:.1f} GiB to train at 64 texts of 128 tokens in {str(dtype)[6:]}")

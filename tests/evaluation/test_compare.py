@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 from html.parser import HTMLParser
@@ -288,7 +289,7 @@ def test_no_interval_has_its_reason() -> None:
 
 def test_scores_without_a_task_in_common_are_refused() -> None:
     one, other = scores_of("a", task("one", right(0.5))), scores_of("b", task("two", right(0.5)))
-    with pytest.raises(InputError, match="a, b: no two of them have a task in common; expected .*: evaluate all on"):
+    with pytest.raises(InputError, match="a, b: no two of them have a task in common; expected .*; evaluate all on"):
         compare_scores([one, other])
     assert len(compare_scores([one, other, scores_of("c", task("two", right(0.6)))]).tasks) == 2
 
@@ -372,22 +373,29 @@ def test_bad_requests_are_one_line(tmp_path: Path, own: list[AbsTask]) -> None:
     (tmp_path / "damaged.json").write_text(json.dumps(damaged))
     (tmp_path / "run.json").write_text(json.dumps({**good.to_dict(), "settings": {"run": "r"}}))
     for given, options, message in (
-        ([good], {}, "1 given to compare; expected at least two"),
-        ([], {}, "0 given to compare"),
-        (good, {}, "1 given to compare"),
-        ([good, good], {"resamples": 10}, "10 resamples: expected at least 100"),
-        ([good, good], {"own": own}, "tasks were chosen, but all .* finished scores"),
+        ([good], {}, "embedders: 1 given; expected at least two"),
+        ([], {}, "embedders: 0 given; expected"),
+        (good, {}, "embedders: 1 given; expected"),
+        ([good, good], {"resamples": 10}, "resamples 10: expected at least 100"),
+        ([good, good], {"own": own}, "tasks: chosen, but all .* finished scores"),
         ([good, str(tmp_path / "absent.json")], {}, "absent.json: cannot be read .*expected a file of scores"),
         ([good, tmp_path / "broken.json"], {}, "broken.json: is no file of scores .*evaluate again"),
         ([good, tmp_path / "other.json"], {}, "other.json: is no file of scores .*KeyError"),
         ([good, tmp_path / "damaged.json"], {}, "damaged.json: is no file of scores"),
         ([good, tmp_path / "run.json"], {}, "run.json: is no file of scores"),
         ([good, tmp_path], {"own": own}, "has no modules.json, so it is no embedder"),
-        ([good, "some/embedder"], {}, "nothing to evaluate on"),
+        ([good, "some/embedder"], {}, "expected something to evaluate on"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             compare(given, **options)
         assert "\n" not in str(caught.value)
+
+
+def test_what_compare_shares_with_evaluate_has_the_same_defaults():
+    ours, theirs = inspect.signature(compare).parameters, inspect.signature(evaluate).parameters
+    shared = ours.keys() & theirs.keys()
+    assert shared == theirs.keys() - {"embedder", "name"}
+    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
 
 
 class Page(HTMLParser):

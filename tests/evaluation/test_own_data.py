@@ -11,6 +11,7 @@ from tiny import SENTENCES
 
 from selfembed.data.corpus import Corpus
 from selfembed.errors import InputError
+from selfembed.evaluation.column_files import read_columns
 from selfembed.evaluation.own_data import (
     classification_task,
     clustering_task,
@@ -21,7 +22,6 @@ from selfembed.evaluation.own_data import (
     sts_task,
 )
 from selfembed.evaluation.self_retrieval import self_retrieval_task, titled_texts
-from selfembed.evaluation.tables import read_columns
 
 
 def write_csv(file: Path, rows: list[dict]) -> Path:
@@ -213,20 +213,24 @@ PAIR, LABELLED, JUDGED = {"text1": "a b", "text2": "c d"}, {"text": "a b"}, {"qu
 @pytest.mark.parametrize(
     ("build", "rows", "message"),
     [
-        (sts_task, [PAIR], r"no column 'score' among 'text1', 'text2'; expected 'text1', 'text2', 'score': rename"),
-        (sts_task, [PAIR | {"score": "high"}], r"row 1 has 'high' where a number should be"),
-        (sts_task, [PAIR | {"score": 1}, PAIR | {"score": 1}], r"every score is 1; expected scores that differ"),
+        (sts_task, [PAIR], r"no column 'score' among 'text1', 'text2'; expected 'text1', 'text2', 'score'; rename"),
+        (sts_task, [PAIR | {"score": "high"}], r"row 1 has 'high'; expected a number; correct"),
+        (
+            sts_task,
+            [PAIR | {"score": 1}, PAIR | {"score": 1}],
+            r"every score is 1, .*expected scores that differ",
+        ),
         (sts_task, [PAIR | {"text2": " ", "score": 1}], r"row 1 has ' ' as 'sentence2'; expected a text"),
         (sts_task, [], r"has no rows"),
         (sts_task, [["a", "b", 1]], r"row 1 is a list; expected an object"),
         (pair_task, [PAIR | {"label": 2}], r"labels \[2\]; expected both 0 and 1"),
-        (pair_task, [PAIR | {"label": 1}, PAIR | {"label": 0.7}], r"row 2 has 0.7 where a whole number should be"),
-        (retrieval_task, [JUDGED | {"relevance": 0.5}], r"row 1 has 0.5 where a whole number should be"),
+        (pair_task, [PAIR | {"label": 1}, PAIR | {"label": 0.7}], r"row 2 has 0.7; expected a whole number"),
+        (retrieval_task, [JUDGED | {"relevance": 0.5}], r"row 1 has 0.5; expected a whole number"),
         (retrieval_task, [JUDGED | {"relevance": 0}], r"no document has a relevance above 0"),
         (retrieval_task, [JUDGED], r"no column 'relevance' or 'score' among 'query', 'document'; expected 'query', "),
         (classification_task, [LABELLED | {"label": "x"}], r"the label 'x' has one text; expected two"),
         (classification_task, [LABELLED | {"label": None}], r"row 1 has the label None"),
-        (clustering_task, [LABELLED | {"label": "x"}], r"only the label 'x'; expected two"),
+        (clustering_task, [LABELLED | {"label": "x"}], r"only label is 'x'; expected two"),
         (reranking_task, [{"query": "a", "positive": "b", "negative": "c"}], r"no query has both positive and neg"),
     ],
 )

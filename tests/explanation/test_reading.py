@@ -69,7 +69,7 @@ def test_sample():
     assert sample_texts(Corpus(iter(SENTENCES)), 5) == sample_texts(Corpus(iter(SENTENCES)), 5)
     for texts, number, message in (
         (SENTENCES, 1, "sample 1: expected at least 2"),
-        (["one", "one"], 9, "1 text to look at; .* at least 2"),
+        (["one", "one"], 9, "1 text; .* at least 2"),
     ):
         with pytest.raises(InputError, match=message):
             sample_texts(Corpus(iter(texts)), number)

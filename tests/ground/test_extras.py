@@ -32,5 +32,5 @@ def test_hidden_package_is_named(extra, monkeypatch):
 
 def test_extras_are_those_of_the_project():
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {*EXTRAS, "faiss", "all", "test"}
+    assert set(extras) == {*EXTRAS, "all", "test"}
     assert extras["all"] == [f"selfembed[{','.join(sorted(EXTRAS))}]"]

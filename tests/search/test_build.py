@@ -119,7 +119,7 @@ def test_iterables_and_data_sets(tmp_path):
     rows = Dataset.from_dict({"text": SENTENCES[3:5]})
     index = Index.build(encoder, [iter(SENTENCES[:3]), rows], tmp_path / "index")
     assert len(index) == 5 and index.search(SENTENCES[4], 1)[0].where() == "Dataset 2, row 2"
-    with pytest.raises(InputError, match="some of its sources were no paths; give all sources again"):
+    with pytest.raises(InputError, match="of its sources were no paths; expected paths, .*; give all sources again"):
         index.update()
     assert len(index.update(iter(SENTENCES[:2]))) == 2
 
@@ -180,7 +180,7 @@ def test_vectors_of_another_embedder_are_not_gone_on_with(texts, tmp_path, monke
 
 def test_two_at_once(texts, tmp_path):
     first = Unfinished(tmp_path / "index", "x")
-    with pytest.raises(InputError, match="another process is writing it; wait until it is done"):
+    with pytest.raises(InputError, match="another process is writing it; expected only one; wait until it is done"):
         Index.build(hash_encoder(), texts, tmp_path / "index")
     first.close(done=True)
     assert len(Index.build(hash_encoder(), texts, tmp_path / "index")) == 35
@@ -199,28 +199,34 @@ def test_empty_corpus(content, texts, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.txt").write_text(content)
     (tmp_path / "empty" / "b.pdf").write_text("x")
-    with pytest.raises(InputError, match=r"^no text in .*empty: skipped file type not read: .pdf \(1\); give"):
+    with pytest.raises(
+        InputError,
+        match=r"^corpus .*empty: no text in it \(skipped: .*: .pdf \(1\)\); expected .*; give",
+    ):
         Index.build(hash_encoder(), tmp_path / "empty", tmp_path / "index")
     assert left_in(tmp_path) == ["empty", "texts"]
     old = Index.build(hash_encoder(), texts, tmp_path / "index")
-    with pytest.raises(InputError, match="no text in"):
+    with pytest.raises(InputError, match="no text in it"):
         Index.build(hash_encoder(), tmp_path / "empty", tmp_path / "index")
     assert Index.open(tmp_path / "index").manifest == old.manifest
 
 
 def test_another_embedder(texts, tmp_path):
     Index.build(hash_encoder(), texts, tmp_path / "index")
-    with pytest.raises(InputError, match=r"made by another embedder \(hash, or what it was then\) than other; choose"):
+    with pytest.raises(
+        InputError,
+        match=r"made by another embedder \(hash, .*\) than other; expected the same; choose",
+    ):
         Index.build(hash_encoder(name="other", fingerprint="other"), texts, tmp_path / "index")
 
 
 def test_folder_that_is_no_index(texts, tmp_path):
-    with pytest.raises(InputError, match="is there already and no index; choose another folder"):
+    with pytest.raises(InputError, match="is there already and no index; expected a new folder; choose"):
         Index.build(hash_encoder(), texts, texts)
     (tmp_path / "new").mkdir()
     (tmp_path / ".new.unfinished").mkdir()
     (tmp_path / ".new.unfinished" / "mine").write_text("x")
-    with pytest.raises(InputError, match="is not of an index, yet has its place; move it away"):
+    with pytest.raises(InputError, match="is not of an index, yet has its place; expected none; move it away"):
         Index.build(hash_encoder(), texts, tmp_path / "new")
     assert left_in(tmp_path / ".new.unfinished") == ["mine"]
     Index.build(hash_encoder(), texts, tmp_path / "empty-folders-are-fine" / "index")
@@ -244,16 +250,20 @@ def test_bad_vectors(vectors, message, texts, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (IndexSettings(vectors="int4"), "vectors 'int4'"),
-        (IndexSettings(language="xx"), "language 'xx'"),
-        (IndexSettings(approximate="magic"), "approximate 'magic'"),
-        (IndexSettings(sparse=8), "no decoder layer is known"),
-        (IndexSettings(reading=Reading(column="none")), "no column 'none'"),
+        (
+            {"vectors": "int4"},
+            "vectors 'int4': expected 'float32', .* or 'binary'; did you mean 'int8'",
+        ),
+        ({"language": "xx"}, "language 'xx': expected 'english', "),
+        ({"approximate": "magic"}, "approximate 'magic': expected 'faiss' or None"),
+        ({"sparse": -1}, "sparse -1: expected at least 0"),
+        ({"sparse": 8}, "no decoder layer is known"),
+        ({"reading": Reading(column="none")}, "no column 'none'"),
     ],
 )
 def test_bad_settings(settings, message, texts, tmp_path):
     with pytest.raises(InputError, match=message):
-        Index.build(hash_encoder(), texts, tmp_path / "index", settings=settings)
+        Index.build(hash_encoder(), texts, tmp_path / "index", settings=IndexSettings(**settings))
     assert left_in(tmp_path) == ["texts"]
 
 

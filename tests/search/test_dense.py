@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sentence_transformers.util import quantize_embeddings
 
-from selfembed.errors import InputError
 from selfembed.search import dense
-from selfembed.search.dense import STORES, DenseIndex, new_vectors, require_store, unit, write_codes
+from selfembed.search.dense import DenseIndex, new_vectors, unit, write_codes
 from selfembed.search.ranking import best_rows
 
 COUNT, WIDTH = 1500, 70  # a width that fills no 64-bit word
@@ -98,9 +97,3 @@ def test_best_rows_with_ties():
     assert found.rows.tolist() == [1, 2] and found.scores.tolist() == [3, 3]
     assert best_rows(np.array([1.0, 2.0]), 5, np.array([8, 7])).rows.tolist() == [7, 8]
     assert len(best_rows(np.array([]), 3)) == 0
-
-
-def test_unknown_store():
-    assert all(require_store(store) is None for store in STORES)
-    with pytest.raises(InputError, match="vectors 'float8': expected one of float32, float16, int8, binary"):
-        require_store("float8")

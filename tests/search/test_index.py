@@ -103,11 +103,11 @@ def test_lexical_search_needs_no_embedder(small):
         ("", {}, "query: empty"),
         (" \n", {}, "query: empty"),
         (None, {}, "query: empty"),
-        ("fox", {"k": 0}, "k 0: expected a whole number from 1"),
-        ("fox", {"mode": "magic"}, "mode 'magic': expected one of hybrid, dense, lexical"),
+        ("fox", {"k": 0}, "k 0: expected at least 1"),
+        ("fox", {"mode": "magic"}, "mode 'magic': expected 'hybrid', 'dense' or 'lexical'"),
         ("of the and", {"mode": "lexical"}, "query 'of the and': only stop words or signs"),
-        ("fox", {"sparse": True}, "sparse: the index was made without it; leave it out"),
-        ("fox", {"sparse": True, "mode": "dense"}, "sparse: is a part of mode 'hybrid'; leave it out"),
+        ("fox", {"sparse": True}, "sparse: the index was made without it; expected .*; leave it out"),
+        ("fox", {"sparse": True, "mode": "dense"}, "sparse: is a part of mode 'hybrid'; expected .*; leave it out"),
     ],
 )
 def test_bad_queries(query, options, message, small):
@@ -139,11 +139,11 @@ def test_source_that_changed_since(small, tmp_path):
 
 
 def test_another_embedder(small):
-    with pytest.raises(InputError, match="made by another embedder; other is not hash; index the texts again"):
+    with pytest.raises(InputError, match="embedder; other is not hash; expected the same; index the texts again"):
         Index.open(small, encoder=hash_encoder(name="other", fingerprint="other")).search("fox")
     with pytest.raises(InputError, match="made by another embedder; hash has changed since"):
         Index.open(small, encoder=hash_encoder(fingerprint="other")).search("fox")
-    with pytest.raises(InputError, match="its embedder hash is gone; say where it is now"):
+    with pytest.raises(InputError, match="its embedder hash is gone; expected .*; say where it is now"):
         Index.open(small).search("fox")
 
 
@@ -161,10 +161,10 @@ def test_changed_underneath(name, small, tmp_path):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(InputError, match=f"its file data-1/{name} is changed since it was written; index the texts"):
+    with pytest.raises(InputError, match=f"its file data-1/{name} is changed since it was written; .*; index"):
         Index.open(folder)
     file.unlink()
-    with pytest.raises(InputError, match="is missing; index the texts again"):
+    with pytest.raises(InputError, match="is missing; expected .*; index the texts again"):
         Index.open(folder, verify=False)
 
 

@@ -70,7 +70,7 @@ def test_equal_texts_make_equal_files_in_any_process(tmp_path):
 
 
 def test_bad_language():
-    with pytest.raises(InputError, match="language 'klingon': expected one of english, "):
+    with pytest.raises(InputError, match="language 'klingon': expected 'english', 'danish'"):
         Words("klingon")
 
 

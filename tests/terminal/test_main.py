@@ -421,7 +421,7 @@ def test_self_retrieval_takes_titles(tiny_embedder_dir, tmp_path, capsys):
 def test_evaluate_refuses_unknown_tasks(tiny_embedder_dir, capsys):
     assert "STSBenchmark" in refused(["evaluate", str(tiny_embedder_dir), "--tasks", "STSBenchmarks"], capsys)
     assert "MTEB(eng, v2)" in refused(["evaluate", str(tiny_embedder_dir), "--benchmark", "MTEB(eng,v2)"], capsys)
-    assert "nothing" in refused(["evaluate", str(tiny_embedder_dir)], capsys)
+    assert "expected something to evaluate on" in refused(["evaluate", str(tiny_embedder_dir)], capsys)
 
 
 def test_calibrate_prints_every_map_and_leaves_a_folder(tmp_path, capsys):

@@ -31,14 +31,14 @@ def average_rows(
     """Makes the rows of both averages and of the categories, over the tasks that all columns have.
 
     Args:
-        runs: of all columns.
-        parts: which of the runs are each column's.
-        counted: names of the tasks that count.
-        order: all tasks by name, each with a score of it.
-        resampled: the tasks' resampled scores, by name.
+        runs: The scores of the runs of all columns.
+        parts: For each column, which of the runs are its own.
+        counted: Names of the tasks that count.
+        order: All tasks by name, each with one of its scores.
+        resampled: The resampled scores of the tasks, by name.
 
     Returns:
-        What the averages are over, None without any, and the rows.
+        What the averages are over, or None where no task counts; and the rows.
     """
     if not counted:
         return None, ()
@@ -78,7 +78,7 @@ def _one_benchmark(runs: Sequence[Scores]) -> bool:
 def _average_over(
     scores: Scores, counted: Sequence[str], order: dict[str, TaskScore], *, same_benchmark: bool
 ) -> Average:
-    """One embedder's averages, over tasks that all columns have; the others count as not run in the name."""
+    """Averages one embedder's scores over tasks that all columns have; the name counts the others as not run."""
     table = {score.name: score for score in scores.scores}
     kept = []
     for name, known in order.items():
@@ -94,6 +94,6 @@ def _average_over(
 
 
 def _mean_of(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """None if any part is."""
+    """Averages what is resampled; returns None if any of it is None."""
     known = [part for part in parts if part is not None]
     return np.asarray(np.mean(known, axis=0)) if len(known) == len(parts) else None

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from selfembed.errors import InputError
-from selfembed.evaluation.tables import Columns, choose_columns, find_file, read_columns, require_texts
+from selfembed.evaluation.column_files import Columns, choose_columns, find_file, read_columns, require_texts
 from selfembed.evaluation.values import needed_file, require_text_columns, whole_numbers
 
 RANKED = {"query": ("query",), "positive": ("positive",), "negative": ("negative",)}
@@ -23,10 +23,15 @@ _ANSWERS = {"query": ("query",), "document": ("document", "text"), "relevance": 
 
 
 def retrieval_split(folder: Path, split: str) -> dict[str, Any]:
-    """Corpus, queries and judgements of a folder, as mteb's retrieval evaluation takes them.
+    """Reads the corpus, queries and judgements of a folder, as mteb's retrieval evaluation takes them.
+
+    Args:
+        folder: The folder, in the form of BEIR.
+        split: The split whose judgements are read.
 
     Raises:
-        InputError: a file or column is missing, or no query has a relevant document.
+        InputError: A file or column is missing, an id is there twice, a score is no whole number, or no query has a
+            relevant document.
     """
     parts = {}
     for part in ("corpus", "queries"):
@@ -36,7 +41,7 @@ def retrieval_split(folder: Path, split: str) -> dict[str, Any]:
         chosen["id"] = [str(value) for value in chosen["id"]]
         repeated = next((value for value, count in Counter(chosen["id"]).items() if count > 1), None)
         if repeated is not None:
-            raise InputError(f"{file}: the id {repeated!r} is there twice; expected one row an id: remove one")
+            raise InputError(f"{file}: the id {repeated!r} is there twice; expected one row an id; remove one")
         if part == "corpus" and "title" in columns:
             chosen["title"] = [value or "" for value in columns["title"]]
         parts[part] = Dataset.from_dict({**chosen, "text": [value or "" for value in chosen["text"]]})
@@ -50,7 +55,9 @@ def retrieval_split(folder: Path, split: str) -> dict[str, Any]:
     documents = set(parts["corpus"]["id"])
     good = [{name for name, score in relevant[parts["queries"][i]["id"]].items() if score > 0} for i in known]
     if not any(documents & names for names in good):
-        raise InputError(f"{file}: no query has a relevant document in the corpus; expected ids of queries and corpus")
+        raise InputError(
+            f"{file}: no query has a relevant document in the corpus; expected ids of both; correct the ids"
+        )
     return {**parts, "queries": parts["queries"].select(known), "relevant_docs": relevant, "top_ranked": None}
 
 
@@ -58,7 +65,7 @@ def judged_split(file: Path) -> dict[str, Any]:
     """Reads a file of judgements as mteb's retrieval evaluation takes it; equal texts are one query or document.
 
     Raises:
-        InputError: a column is missing, a relevance is no whole number, or no document is relevant.
+        InputError: A column is missing, a text is empty, a relevance is no whole number, or no document is relevant.
     """
     columns = choose_columns(read_columns(file), file, _ANSWERS)
     require_text_columns(columns, file, "query", "document")
@@ -71,7 +78,9 @@ def judged_split(file: Path) -> dict[str, Any]:
     for query, document, score in zip(columns["query"], columns["document"], scores, strict=True):
         relevant.setdefault(ids["query"][query], {})[ids["document"][document]] = score
     if max(scores) <= 0:
-        raise InputError(f"{file}: no document has a relevance above 0; expected at least one for every query")
+        raise InputError(
+            f"{file}: no document has a relevance above 0; expected one for every query; correct the judgements"
+        )
     queries, documents = (
         Dataset.from_dict({"id": list(known.values()), "text": list(known)}) for known in ids.values()
     )
@@ -79,16 +88,22 @@ def judged_split(file: Path) -> dict[str, Any]:
 
 
 def reranking_split(file: Path) -> dict[str, Any]:
-    """Queries with good and bad candidates, as mteb's retrieval evaluation takes them.
+    """Reads queries with good and bad candidates, as mteb's retrieval evaluation takes them.
 
     Raises:
-        InputError: a column is missing, or a text is empty.
+        InputError: A column is missing, a text is empty, or no query has both kinds of candidates.
     """
     return ranked_split(choose_columns(read_columns(file), file, RANKED), file)
 
 
 def ranked_split(columns: Columns, file: Path) -> dict[str, Any]:
-    """The same of columns that are read already; queries without good or without bad candidates are left out."""
+    """Arranges columns of queries, good and bad candidates, as mteb's retrieval evaluation takes them.
+
+    Queries without good or without bad candidates are left out.
+
+    Raises:
+        InputError: A text is empty, or no query has both kinds of candidates.
+    """
     require_text_columns(columns, file, "query")
     documents: dict[str, list[str]] = {"id": [], "text": []}
     queries: dict[str, list[str]] = {"id": [], "text": []}
@@ -108,7 +123,9 @@ def ranked_split(columns: Columns, file: Path) -> dict[str, Any]:
         ranked[name] = names
         relevant[name] = {other: int(i < len(good)) for i, other in enumerate(names)}
     if not ranked:
-        raise InputError(f"{file}: no query has both positive and negative texts; expected lists of texts")
+        raise InputError(
+            f"{file}: no query has both positive and negative texts; expected lists of texts; add what is missing"
+        )
     return {
         "corpus": Dataset.from_dict(documents),
         "queries": Dataset.from_dict(queries),

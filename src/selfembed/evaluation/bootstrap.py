@@ -1,7 +1,8 @@
-"""The paired bootstrap: how far a difference of two scores hangs on the items that happened to be in the test set.
+"""The paired bootstrap: how far a difference of two scores depends on the items that happen to be in the test set.
 
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 (percentile intervals) and 16; for paired
-system comparison Koehn, EMNLP 2004.
+References:
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 (percentile intervals) and 16.
+    Koehn, EMNLP 2004, for the paired comparison of systems.
 
 Shapes: M embedders, N items, B resamples.
 """
@@ -20,15 +21,15 @@ _DEFINED = 0.9  # share of resamples on which a score must be defined
 
 
 def resampled_scores(items: Sequence[Items], *, resamples: int, seed: int | Sequence[int]) -> np.ndarray:
-    """Scores of M embedders on the same B resamples of N items, drawn with replacement.
+    """Scores M embedders on the same B resamples of N items, drawn with replacement.
 
     Args:
-        items: of each embedder, all of one key.
-        resamples: B.
-        seed: of the draws.
+        items: The items of each embedder, all of one key.
+        resamples: The number of resamples, B.
+        seed: The seed of the draws.
 
     Returns:
-        ``scores_MB``, in the unit of the statistic; NaN where a resample has no score.
+        `scores_MB` in the unit of the statistic; NaN where a resample has no score.
     """
     assert len({one.key for one in items}) == 1 and len({len(one) for one in items}) == 1, "items cannot be paired"
     random = np.random.default_rng(seed)
@@ -42,7 +43,7 @@ def resampled_scores(items: Sequence[Items], *, resamples: int, seed: int | Sequ
 
 
 def percentile_interval(values_B: np.ndarray, *, level: float = LEVEL) -> tuple[float, float] | None:
-    """The middle ``level`` of resampled values; None if too many resamples have none."""
+    """Returns the ends of the middle `level` of resampled values; None if over a tenth of them have no score."""
     finite = values_B[np.isfinite(values_B)]
     if len(finite) < _DEFINED * len(values_B):
         return None
@@ -51,5 +52,5 @@ def percentile_interval(values_B: np.ndarray, *, level: float = LEVEL) -> tuple[
 
 
 def seed_of(seed: int, *names: str) -> list[int]:
-    """A seed for what has these names: what else is compared leaves its draws as they are."""
+    """Makes a seed out of names: the draws of one do not change with what else is compared."""
     return [seed, zlib.crc32("\0".join(names).encode())]

@@ -1,4 +1,4 @@
-"""The columns of a comparison: which scores share one, what it is called, in what they differ."""
+"""The columns of a comparison: which scores share one, its name, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def runs_of_one_recipe(found: Sequence[Scores]) -> list[list[Scores]]:
 
 
 def column_names(groups: Sequence[Sequence[Scores]]) -> list[str]:
-    """Names columns: of runs what their names have in common, else the recipe; numbered where names repeat."""
+    """Names columns: after what the names of its runs have in common, else the recipe; equal names are numbered."""
     names: list[str] = []
     for group in groups:
         name = group[0].embedder
@@ -55,7 +55,7 @@ def column_names(groups: Sequence[Sequence[Scores]]) -> list[str]:
 
 
 def label(scores: Scores, others: Sequence[Scores]) -> str:
-    """Gives an embedder's name, told apart from others of the same name."""
+    """Returns an embedder's name, with a part of its hash where others have the same name."""
     same = sum(other.embedder == scores.embedder for other in others) > 1
     return f"{scores.embedder} ({scores.embedder_hash[:8]})" if same else scores.embedder
 
@@ -72,7 +72,7 @@ def column(name: str, group: Sequence[Scores]) -> Column:
 
 
 def differing(groups: Sequence[Sequence[Scores]]) -> dict[str, tuple[str, ...]]:
-    """Gives the settings and versions that are not the same in all columns."""
+    """Returns the settings and versions that are not the same in all columns."""
     found = {}
     for name in (*_SETTINGS, *_VERSIONS):
         values = []

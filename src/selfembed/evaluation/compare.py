@@ -1,11 +1,11 @@
-"""Compares embedders on the same tasks: one table, spread over seeds, paired bootstrap intervals."""
+"""Compares embedders on the same tasks: one table, the spread over seeds, paired bootstrap intervals."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sentence_transformers import SentenceTransformer
 
@@ -20,6 +20,7 @@ from selfembed.evaluation.rows import task_row
 from selfembed.evaluation.run import evaluate
 from selfembed.evaluation.same_data import require_distinct_runs, require_same_data
 from selfembed.evaluation.scores import Scores, TaskScore, read_scores
+from selfembed.ground.options import Range, check_value
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.embedder import require_embedder
 
@@ -42,29 +43,35 @@ def compare(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Comparison:
-    """Evaluates embedders on the same tasks, or takes their finished scores, and compares them with the first.
+    """Scores embedders on the same tasks, or takes their finished scores, and compares all with the first.
 
-    Embedders that `selfembed.train` has made of one plan with several seeds are one column.
+    Embedders that :func:`selfembed.train` has made of one plan with several seeds share a column.
 
     Args:
-        embedders: folders, hub ids, SentenceTransformers, score files (``.json``, what `Scores.to_dict` gives) or
-            `Scores`; the first is the baseline.
-        benchmark: as for `evaluate`, like all down to ``trust_remote_code``; needed unless all have been
-            scored already.
-        tasks: names of tasks.
-        data: folder with a sub-folder a task.
-        own: tasks over own data.
-        batch_size: texts in one forward pass.
-        cache: keep and use vectors under ``SELFEMBED_CACHE``.
-        device: as SentenceTransformer takes it.
-        trust_remote_code: let the Python code of the backbones run that the embedders' folders carry.
-        resamples: of the bootstrap.
-        seed: of the resamples.
-        progress: told how far the encoding and the bootstrap are.
+        embedders: Folders, hub ids, `SentenceTransformer` objects, files of scores (`.json`, what
+            :meth:`Scores.to_dict` gives) or :class:`~selfembed.evaluation.scores.Scores`; the first is the baseline.
+        benchmark: The name of one of mteb's benchmarks. This and the next options, down to `trust_remote_code`, are
+            those of :func:`~selfembed.evaluation.run.evaluate`; a choice of tasks is needed unless all are scored
+            already.
+        tasks: Names of mteb's tasks; with a benchmark, those of its tasks to run.
+        data: A folder with one sub-folder for each task; None takes the data from the hub.
+        own: Tasks over data of your own.
+        batch_size: The largest number of texts in one forward pass.
+        cache: Whether vectors are kept under `SELFEMBED_CACHE` and taken from there where they are known.
+        device: The device, as `SentenceTransformer` takes it; None lets it choose.
+        trust_remote_code: Whether Python code that the embedders' folders carry for their backbones may run.
+        resamples: The number of resamples of the bootstrap, at least 100: with fewer the ends of an interval are
+            chance.
+        seed: The seed of the resamples.
+        progress: Is told how many texts are encoded and how many tasks are resampled.
+
+    Returns:
+        A table of tasks by embedders, with the differences to the first and their intervals.
 
     Raises:
-        InputError: as `evaluate`; a file without scores; fewer than two embedders; scores that are not of the same
-            data; the same run twice.
+        InputError: :func:`~selfembed.evaluation.run.evaluate` refuses something, a file holds no scores, there are
+            fewer than two embedders or 100 resamples, scores are not of the same data, a run is there twice, or tasks
+            are chosen although all is scored already.
     """
     if isinstance(embedders, str | Path | SentenceTransformer | Scores):
         embedders = [embedders]
@@ -73,8 +80,8 @@ def compare(
     asked = benchmark is not None or tasks is not None or data is not None or bool(own)
     if asked and all(known):
         raise InputError(
-            "tasks were chosen, but all that is compared are finished scores, whose tasks have run; leave out the "
-            "choice of tasks, or give embedders"
+            "tasks: chosen, but all that is compared are finished scores, whose tasks have run; expected embedders to "
+            "run them on; leave out the choice of tasks, or give embedders"
         )
     # before hours of encoding
     for scores, embedder in zip(known, embedders, strict=True):
@@ -111,18 +118,23 @@ def compare_scores(
 ) -> Comparison:
     """Compares finished scores with the first.
 
-    The interval of a difference is over the test items: both columns are scored again on the same resample of them.
-    A column of several runs is the mean over a resample of its runs. In an average the tasks stay as they are and
-    their items are resampled.
+    The interval of a difference is over the test items: both columns are scored again on the same resample of them. A
+    column of several runs is the mean over a resample of its runs. In an average the tasks stay as they are and their
+    items are resampled.
 
     Args:
-        found: what `evaluate` gave for each embedder.
-        resamples: of the bootstrap.
-        seed: of the resamples.
-        progress: told how many tasks are resampled.
+        found: The scores of each embedder, as :func:`~selfembed.evaluation.run.evaluate` gives them.
+        resamples: The number of resamples of the bootstrap, at least 100: with fewer the ends of an interval are
+            chance.
+        seed: The seed of the resamples.
+        progress: Is told how many tasks are resampled.
+
+    Returns:
+        A table of tasks by embedders, with the differences to the first and their intervals.
 
     Raises:
-        InputError: fewer than two; not of the same data; the same run twice.
+        InputError: There are fewer than two scores or 100 resamples, scores are not of the same data, or a run is
+            there twice.
     """
     _require_some(len(found), resamples)
     groups = runs_of_one_recipe(found)
@@ -143,7 +155,7 @@ def compare_scores(
     shared = [sum(any(name in table for table in tables[part]) for part in parts) > 1 for name in order]
     if len(groups) > 1 and not any(shared):
         raise InputError(
-            f"{', '.join(names)}: no two of them have a task in common; expected scores of the same tasks: evaluate "
+            f"{', '.join(names)}: no two of them have a task in common; expected scores of the same tasks; evaluate "
             "all on the same data"
         )
     weights_BM = run_weights([len(group) for group in groups], resamples, seed)
@@ -172,7 +184,7 @@ def compare_scores(
 
 
 def _called(embedder: Any, embedders: Sequence[Any]) -> str | None:
-    """Folders of one name bear their parents' names too; None leaves it to `evaluate`."""
+    """Names folders of equal names by their parents too; None leaves the name to :func:`evaluate`."""
     folders = [Path(other).resolve() for other in embedders if isinstance(other, str | Path) and Path(other).is_dir()]
     place = Path(embedder).resolve() if isinstance(embedder, str | Path) else None
     if place not in folders or [folder.name for folder in folders].count(place.name) == 1:
@@ -182,13 +194,12 @@ def _called(embedder: Any, embedders: Sequence[Any]) -> str | None:
 
 def _require_some(embedders: int, resamples: int) -> None:
     if embedders < 2:
-        raise InputError(f"{embedders} given to compare; expected at least two embedders or score files")
-    if resamples < 100:
-        raise InputError(f"{resamples} resamples: expected at least 100, or the ends of an interval are chance")
+        raise InputError(f"embedders: {embedders} given; expected at least two embedders or files of scores; add one")
+    check_value("resamples", resamples, Annotated[int, Range(least=100)])
 
 
 def _scores_in(embedder: str | Path | SentenceTransformer | Scores) -> Scores | None:
-    """Finished scores, if that is what was given."""
+    """Reads finished scores, if that is what was given."""
     if isinstance(embedder, Scores):
         return embedder
     if isinstance(embedder, str | Path) and str(embedder).endswith(".json") and not Path(embedder).is_dir():

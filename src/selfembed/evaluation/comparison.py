@@ -17,13 +17,13 @@ from selfembed.ground.page import box, fill, joined, page, plain, table_row
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A column's score less the first column's, in points of percent.
+    """The score of a column less that of the first column, in percentage points.
 
     Attributes:
-        value: of the scores.
-        low: lower end of the bootstrap interval; None without one.
-        high: upper end.
-        reason: why there is no interval.
+        value: The difference of the scores.
+        low: The lower end of the bootstrap interval; None without one.
+        high: The upper end of the bootstrap interval; None without one.
+        reason: The reason why there is no interval; None with one.
     """
 
     value: float
@@ -33,7 +33,7 @@ class Difference:
 
     @property
     def significant(self) -> bool | None:
-        """Whether 0 is outside the interval; None without one."""
+        """Tells whether 0 is outside the interval; None without one."""
         if self.low is None or self.high is None:
             return None
         return not self.low <= 0 <= self.high
@@ -41,14 +41,14 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A column's score in one row, in percent.
+    """The score of a column in one row, in percent.
 
     Attributes:
-        score: mean over the column's runs; None if one of them has none.
-        sd: standard deviation over the runs (n - 1); None for a single run.
-        runs: their scores.
-        difference: to the first column; None in it, and where one of the two has no score.
-        reason: why there is no score.
+        score: The mean over the column's runs; None if one of them has no score.
+        sd: The standard deviation over the runs (n - 1); None for a single run.
+        runs: The scores of the runs.
+        difference: The difference to the first column; None in that column, and where one of the two has no score.
+        reason: The reason why there is no score; None with one.
     """
 
     score: float | None
@@ -63,15 +63,15 @@ class Row:
     """A task, or an average.
 
     Attributes:
-        name: of the task; ``per task``, ``per category`` or a category among the averages.
-        category: mteb's task type; empty for an average.
-        metric: the task's main score; empty for an average.
-        data: where the task's data is from, as in `TaskScore`.
-        note: how local data differs from mteb's.
-        items: how many were resampled; 0 without an interval.
-        unit: what they are.
-        in_average: whether the task counts in the averages.
-        cells: one for each column.
+        name: The task's name; among the averages `per task`, `per category` or a category.
+        category: The task type, as mteb calls it; empty for an average.
+        metric: The task's main score; empty for an average.
+        data: The source of the task's data, as in :class:`~selfembed.evaluation.scores.TaskScore`.
+        note: A sentence on how local data differs from mteb's.
+        items: The number of items that were resampled; 0 without an interval.
+        unit: What an item is.
+        in_average: Whether the task counts in the averages.
+        cells: One cell for each column.
     """
 
     name: str
@@ -90,11 +90,11 @@ class Column:
     """An embedder, or the runs of one recipe that differ in their seed.
 
     Attributes:
-        name: no two columns have the same.
-        runs: names of the embedders.
-        hashes: of their content.
-        seeds: of their training; None where that is not known.
-        settings: what the embedders do to a text (prompt, pooling, dtype, ...), of the first run.
+        name: The column's name; no two columns have the same.
+        runs: The names of the embedders.
+        hashes: The content hashes of the embedders.
+        seeds: The seeds of their training; None where a seed is not known.
+        settings: What the first embedder does to a text (prompt, pooling, dtype and so on).
     """
 
     name: str
@@ -105,22 +105,23 @@ class Column:
 
     @property
     def title(self) -> str:
+        """The name, with the number of runs where there are several."""
         return self.name if len(self.runs) == 1 else f"{self.name} ({len(self.runs)} seeds)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Tasks by embedders, with the differences to the first.
+    """A table of tasks by embedders, with the differences to the first embedder.
 
     Attributes:
-        columns: the embedders; the first is what the others are compared with.
-        tasks: one row a task, by category.
-        average_name: what the averages are over; None if no task has a score in all columns.
-        averages: the mean over tasks, the mean over categories, and the mean of each category.
-        resamples: of the bootstrap.
-        level: of the intervals.
-        seed: of the resamples.
-        differing: settings and versions in which the columns differ -> their values, one a column.
+        columns: The embedders; the others are compared with the first.
+        tasks: One row for each task, by category.
+        average_name: What the averages are over; None if no task has a score in all columns.
+        averages: The mean over tasks, the mean over categories, and the mean of each category.
+        resamples: The number of resamples of the bootstrap.
+        level: The level of the intervals, such as 0.95.
+        seed: The seed of the resamples.
+        differing: The settings and versions in which the columns differ, each with one value for each column.
     """
 
     columns: tuple[Column, ...]
@@ -133,7 +134,7 @@ class Comparison:
     differing: dict[str, tuple[str, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON takes it; ``significant`` is beside every interval."""
+        """Returns everything as plain JSON values; `significant` is beside every interval."""
         plain = dataclasses.asdict(self)
         for row, plain_row in zip((*self.tasks, *self.averages), plain["tasks"] + plain["averages"], strict=True):
             for cell, plain_cell in zip(row.cells, plain_row["cells"], strict=True):
@@ -142,7 +143,7 @@ class Comparison:
         return plain
 
     def notes(self) -> list[str]:
-        """What a reader must know besides the numbers, one sentence or two a line."""
+        """Returns what a reader must know besides the numbers, one sentence or two a line."""
         notes = ["Scores in percent."]
         missing: dict[str, list[str]] = {}
         rows = (*self.tasks, *self.averages)
@@ -181,7 +182,7 @@ class Comparison:
         return notes
 
     def lines(self) -> list[str]:
-        """A table for the screen."""
+        """Returns a table for the screen."""
         table = [["", "", *(column.title for column in self.columns)]]
         for heading, rows in self._sections():
             table.append([heading])
@@ -196,7 +197,7 @@ class Comparison:
         return [plain(line) for line in [*lines, "", *self.notes()]]
 
     def markdown(self) -> str:
-        """A table in Markdown, as GitHub shows it."""
+        """Returns a table in Markdown, as GitHub shows it."""
         titles = ["task", "items", *(column.title for column in self.columns)]
         lines = [_markdown_row(titles), "|" + "---|" * 2 + "---:|" * len(self.columns)]
         for heading, rows in self._sections():
@@ -210,12 +211,12 @@ class Comparison:
         return "\n".join(lines) + "\n"
 
     def html(self) -> str:
-        """One page without scripts, links or anything from a network; readable on light and dark."""
+        """Returns one page without scripts, links or anything from a network, readable on light and dark."""
         title = "Comparison of embedders"
         return page(title, joined([fill("<h1>{}</h1>", title), self.body()]))
 
     def body(self) -> Markup:
-        """What :meth:`html` shows below its title, to stand in a page."""
+        """Returns what :meth:`html` shows below its title, to be put into another page."""
         titles = ["task", "items", *(column.title for column in self.columns)]
         rows = [table_row(titles, tag="th")]
         for heading, group in self._sections():
@@ -234,7 +235,7 @@ class Comparison:
         return joined([*parts, fill("<h3>How to read it</h3>\n<ul>\n{}\n</ul>", notes)])
 
     def _sections(self) -> Iterator[tuple[str, list[Row]]]:
-        """Headings and what stands below them."""
+        """Yields headings with the rows below them."""
         for category in dict.fromkeys(row.category for row in self.tasks):
             yield category, [row for row in self.tasks if row.category == category]
         if self.average_name is not None:
@@ -242,7 +243,7 @@ class Comparison:
 
 
 def _size(row: Row) -> str:
-    """What a task's interval is over."""
+    """Names what a task's interval is over."""
     return f"{row.items:,} {row.unit}" if row.items else ""
 
 

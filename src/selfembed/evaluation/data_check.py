@@ -1,4 +1,4 @@
-"""How the data of a task stands to the descriptive statistics that mteb publishes."""
+"""How the data of a task compares with the descriptive statistics that mteb publishes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SHOWN = 3  # differences named in words
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck:
-    """How a task's local data stands to the descriptive statistics that mteb publishes.
+    """How the local data of a task compares with the descriptive statistics that mteb publishes.
 
     Attributes:
-        verdict: ``exact``: all figures are the same; ``near``: counts, totals and means within 3 %; ``not MTEB's``:
-            beyond; ``unchecked``: mteb publishes none.
-        differences: the largest of them in words, ours before mteb's.
+        verdict: `exact`: all figures are equal. `near`: counts, totals and means differ by 3 % at most. `not MTEB's`:
+            they differ by more. `unchecked`: mteb publishes none.
+        differences: The largest differences in words, our figure before mteb's.
     """
 
     verdict: Verdict
@@ -35,14 +35,14 @@ class DataCheck:
 
 
 def check_data(task: AbsTask, splits: Sequence[str]) -> tuple[float, DataCheck]:
-    """Holds the data of a task against the figures that mteb publishes.
+    """Compares the data of a task with the figures that mteb publishes.
 
     Args:
-        task: with its data.
-        splits: that are evaluated on or learnt from.
+        task: A task with its data.
+        splits: The splits that are evaluated on or learnt from.
 
     Returns:
-        The largest relative difference, and the verdict.
+        The largest relative difference, and the verdict. Differences of extremes alone count as 1e-12.
     """
     published = task.metadata.descriptive_stats or {}
     differences: list[tuple[float, str]] = []
@@ -82,7 +82,7 @@ def check_data(task: AbsTask, splits: Sequence[str]) -> tuple[float, DataCheck]:
 
 
 def _ordered_pairs(task: AbsTask, split: str, subset: str | None) -> int:
-    """Distinct pairs, their order regarded."""
+    """Counts the distinct pairs, (a, b) and (b, a) being two."""
     rows = (task.dataset if subset is None else task.dataset[subset])[split]
     first, second = (
         task.column_names
@@ -96,7 +96,7 @@ def _ordered_pairs(task: AbsTask, split: str, subset: str | None) -> int:
 
 
 def _figures(statistics: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested statistics as name -> number, or as the sorted counts of labels, whose names are a matter of taste."""
+    """Flattens nested statistics to numbers by name; of labels, whose names vary, only the sorted counts are kept."""
     found: dict[str, Any] = {}
     for key, value in statistics.items():
         name = f"{prefix}{'label_statistics' if key == 'labels_statistics' else key}"
@@ -110,7 +110,7 @@ def _figures(statistics: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _difference(ours: Any, theirs: Any) -> float:
-    """0 where equal; else relative to mteb's."""
+    """Returns the difference relative to mteb's figure; 0 where both are equal."""
     if isinstance(ours, list):
         length = max(len(ours), len(theirs))
         padded = [values + [0] * (length - len(values)) for values in (ours, theirs)]

@@ -1,4 +1,4 @@
-"""What mteb encodes with: a stock SentenceTransformer that encodes each distinct text once, ever.
+"""The encoder that mteb is given: a stock SentenceTransformer that encodes each distinct text once, ever.
 
 Shapes: N texts, D dimensions.
 """
@@ -29,18 +29,18 @@ _PLAIN = ("batch_size", "show_progress_bar", "num_proc")  # what may be asked of
 
 
 class CachedEncoder:
-    """An encoder as mteb wants it (`EncoderProtocol`), composed around a SentenceTransformer.
+    """An encoder in the form that mteb wants (its `EncoderProtocol`), composed around a SentenceTransformer.
 
-    It chooses prompts as mteb's own wrapper does. Each distinct text is encoded once and its vector kept under
-    ``SELFEMBED_CACHE``, for other tasks and later calls. Its name in mteb's eyes carries the embedder's content hash,
-    so that mteb's cache of results can never serve one local model another's scores.
+    It chooses prompts as mteb's own wrapper does. Each distinct text is encoded once and its vector is kept under
+    `SELFEMBED_CACHE`, for other tasks and later calls. The name that mteb sees carries the embedder's content hash, so
+    that mteb's cache of results can never give one local model the scores of another.
 
     Attributes:
-        asked: texts that mteb asked for since the last `reset`, repetitions included.
-        encoded: texts that were really encoded.
-        seconds: wall seconds that took.
-        prompts: the prompts that were put before texts ("" for none).
-        texts_hash: over the texts that mteb asked for.
+        asked: The number of texts that mteb asked for since the last :meth:`reset`, repetitions included.
+        encoded: The number of texts that were really encoded.
+        seconds: The wall time in seconds that the encoding took.
+        prompts: The prompts that were put before texts (`""` for none).
+        texts_hash: A hash over the texts that mteb asked for.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class CachedEncoder:
         """Wraps an embedder.
 
         Args:
-            embedder: any SentenceTransformer.
-            name: what it is called in results; need not be unique.
-            cache: keep the vectors on disk. Without, texts are still encoded once within a call.
-            progress: told how many of the missing texts are encoded.
+            embedder: Any SentenceTransformer.
+            name: The embedder's name in results; it need not be unique.
+            cache: Whether the vectors are kept on disk. Without, texts are still encoded once within a call.
+            progress: Is told how many of the missing texts are encoded.
         """
         self.embedder = embedder
         self.hash = embedder_hash(embedder)
@@ -80,7 +80,7 @@ class CachedEncoder:
 
     @property
     def texts_hash(self) -> str:
-        """64 hex digits over the texts asked for since the last `reset`, in any order, without prompts."""
+        """Returns 64 hex digits over the texts asked for since the last `reset`, in any order, without prompts."""
         return f"{self._texts_sum:064x}"
 
     def encode(
@@ -94,22 +94,23 @@ class CachedEncoder:
         batch_size: int = 32,
         **settings: Any,
     ) -> np.ndarray:
-        """Vectors of the texts of a DataLoader.
+        """Encodes the texts of a DataLoader.
 
         Args:
-            inputs: batches with the key ``text``.
-            task_metadata: of the mteb task: decides, with ``prompt_type``, which of the embedder's prompts is used.
-            hf_split: not used; part of mteb's protocol.
-            hf_subset: not used.
-            prompt_type: query, document or None.
-            batch_size: texts in one forward pass, at most; on a CPU fewer long ones.
-            **settings: anything else that `SentenceTransformer.encode` takes.
+            inputs: Batches with the key `text`.
+            task_metadata: The metadata of the mteb task, which decide with `prompt_type` which of the embedder's
+                prompts is used.
+            hf_split: Not used, but part of mteb's protocol.
+            hf_subset: Not used, but part of mteb's protocol.
+            prompt_type: The role of the texts, query or document; None for neither.
+            batch_size: The largest number of texts in one forward pass; on a CPU long texts come in smaller batches.
+            **settings: Anything else that `SentenceTransformer.encode` takes.
 
         Returns:
-            ``vectors_ND``, float32.
+            `vectors_ND` in float32, in the order of the texts.
 
         Raises:
-            InputError: a text has no usable vector, or the cache cannot be written.
+            InputError: A text's vector is zero or not finite, or the cache cannot be written.
         """
         texts = [text for batch in inputs for text in batch["text"]]
         prompt = self._prompt(task_metadata, prompt_type)
@@ -138,15 +139,15 @@ class CachedEncoder:
         return vectors_ND
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The embedder's similarity of all pairs."""
+        """Returns the embedder's similarity of all pairs of two sets of embeddings."""
         return self.embedder.similarity(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The embedder's similarity of pairs."""
+        """Returns the embedder's similarity of embeddings, pair by pair."""
         return self.embedder.similarity_pairwise(embeddings1, embeddings2)
 
     def _prompt(self, task_metadata: Any, prompt_type: PromptType | None) -> str:
-        """What stands before the texts: mteb's rules first, then sentence-transformers' own."""
+        """Returns the prompt before the texts: by mteb's rules first, then by sentence-transformers' own."""
         name = get_prompt_name(self.embedder.prompts or {}, task_metadata, prompt_type)
         if name is None:
             return prompt_of(self.embedder, "document" if prompt_type == PromptType.document else None)
@@ -158,7 +159,7 @@ class CachedEncoder:
         return budget_on("cpu", texts=batch_size, short=_SHORT)
 
     def _store(self, settings: dict[str, Any]) -> Vectors:
-        """Where the vectors of this embedder under these settings are."""
+        """Returns where the vectors of this embedder under these settings are kept."""
         key = content_hash(self.hash, self.embedder.max_seq_length, str(self.embedder.dtype), repr(settings))[:32]
         if key not in self._stores:
             self._stores[key] = VectorStore(cache_dir() / "vectors" / key)

@@ -1,4 +1,4 @@
-"""What is evaluated: an embedder's name, its settings, and the training run that it comes from."""
+"""What is evaluated: an embedder's name, its settings, and the training run that made it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _PLAN = ("model_fingerprint", "corpus_fingerprint", "recipe", "dtype", "device",
 
 
 def training_run(embedder: str | Path | SentenceTransformer) -> dict[str, Any] | None:
-    """Which training run made a folder: the recipe, its seed, and the content hash of its plan apart from the seed.
+    """Returns the recipe and seed of the training run that made a folder, and a content hash of the rest of its plan.
 
-    None for what `selfembed.train` has not made.
+    Returns:
+        The keys `recipe`, `seed` and `plan`; None where :func:`selfembed.train` has not made the folder.
 
     Raises:
-        InputError: the record in the folder is damaged.
+        InputError: The record in the folder is damaged.
     """
     record = None if isinstance(embedder, SentenceTransformer) else RunRecord.of_folder(embedder)
     if record is None:
@@ -33,9 +34,10 @@ def training_run(embedder: str | Path | SentenceTransformer) -> dict[str, Any] |
 
 
 def embedder_settings(embedder: SentenceTransformer) -> dict[str, Any]:
-    """What an embedder does to a text before there is a vector.
+    """Describes what an embedder does to a text before there is a vector.
 
-    ``input`` shows the tokenizer's own additions (prompt, special tokens) around ``{text}``.
+    Returns:
+        Plain JSON values by name; `input` shows what the tokenizer puts around `{text}` (prompt, special tokens).
     """
     length = embedder.max_seq_length  # infinite for static embeddings
     pooling = next((module for module in embedder if isinstance(module, Pooling)), None)
@@ -56,7 +58,7 @@ def embedder_settings(embedder: SentenceTransformer) -> dict[str, Any]:
 
 
 def _attention(embedder: SentenceTransformer) -> str | None:
-    """From the configuration; where it says nothing, from the leak probe."""
+    """Returns the kind of attention as the configuration states it, else as the leak probe finds it."""
     config = getattr(embedder.transformers_model, "config", None)
     stated = getattr(config, "is_causal", None)
     if stated is not None:
@@ -78,6 +80,7 @@ def _input(tokenizer: Any) -> str | None:
 
 
 def name_of(embedder: str | Path | SentenceTransformer) -> str:
+    """Names an embedder: after its folder, its hub id, or its model card."""
     if isinstance(embedder, SentenceTransformer):
         return embedder.model_card_data.model_name or embedder.model_card_data.base_model or "embedder"
     return Path(embedder).resolve().name if Path(embedder).is_dir() else str(embedder)

@@ -1,6 +1,6 @@
-"""Per-item results of a task, from which its score can be computed again on any resample of the items.
+"""The per-item results of a task, from which its score can be computed again on any resample of the items.
 
-Shapes: N items, K ways of scoring (mteb's ``max_ap`` takes the best of several).
+Shapes: N items, K ways of scoring (mteb's `max_ap` takes the best of several).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Items:
     """The results of one split and language, item by item.
 
     Attributes:
-        part: split and language.
-        unit: what an item is: ``pairs``, ``texts``, ``queries``, ``sets``, or ``draws``, which are of the same texts.
-        key: content hash of what the items are (labels, identifiers); only items of one key can be paired.
-        statistic: how the score comes from the values: their ``mean``; ``spearman``, their rank correlation with gold;
-            ``average precision`` of their order, for gold 0 and 1, the best of K.
-        values_KN: in float32; dense ranks unless the statistic is the mean, since nothing else counts.
-        gold_N: dense ranks or 0 and 1; None for the mean.
+        part: The split and language.
+        unit: What an item is: `pairs`, `texts`, `queries`, `sets`, or `draws`, which are all of the same texts.
+        key: A content hash of what the items are (labels, identifiers); only items of one key can be paired.
+        statistic: How the score follows from the values: as their `mean`; as `spearman`, their rank correlation with
+            gold; or as `average precision` of their order for gold 0 and 1, the best of K.
+        values_KN: The values in float32; dense ranks unless the statistic is the mean, since nothing else counts.
+        gold_N: The dense ranks, or 0 and 1, that the values are compared with; None for the mean.
     """
 
     part: str
@@ -46,11 +46,11 @@ class Items:
 
     @property
     def score(self) -> float:
-        """The statistic over all items."""
+        """Computes the statistic over all items."""
         return statistic_of(self)(np.ones(len(self)))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it; arrays as base64 of little-endian float32, K x N."""
+        """Returns plain JSON values; arrays become base64 of little-endian float32, K x N."""
         return {
             "part": self.part,
             "unit": self.unit,
@@ -63,10 +63,12 @@ class Items:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Items:
-        """Back from `to_dict`.
+        """Makes items out of what :meth:`to_dict` gave.
 
         Raises:
-            ValueError, KeyError, TypeError: it is not what `to_dict` gives.
+            ValueError: A value is not what :meth:`to_dict` gives.
+                KeyError: A value is missing.
+                TypeError: A value is of another type.
         """
         about = {name: str(record[name]) for name in ("part", "unit", "key", "statistic")}
         values_KN = _decoded(record["values"]).reshape(int(record["ways"]), -1)
@@ -81,13 +83,17 @@ class Items:
 
 
 def mean_items(part: str, unit: str, values: Sequence[float], identity: Any) -> Items:
-    """Items whose mean is the score."""
+    """Makes items whose mean is the score."""
     values_KN = np.asarray([values], dtype=np.float32)
     return Items(part=part, unit=unit, key=content_hash(unit, identity), statistic=MEAN, values_KN=values_KN)
 
 
 def ranked_items(part: str, statistic: str, values: Sequence[Numbers], gold: Sequence[float]) -> Items:
-    """Pairs whose order by K values, high first, is compared with gold."""
+    """Makes items of pairs whose order by K values, high first, is compared with gold.
+
+    Raises:
+        ValueError: A value is not finite, or gold for average precision is neither 0 nor 1.
+    """
     rows = {row.tobytes(): row for row in map(_dense_ranks, values)}  # ways of one order count once
     gold_N = _dense_ranks(gold) if statistic == SPEARMAN else np.asarray(gold, dtype=np.float32)
     if statistic == PRECISION and not set(gold_N.tolist()) <= {0.0, 1.0}:
@@ -98,9 +104,9 @@ def ranked_items(part: str, statistic: str, values: Sequence[Numbers], gold: Seq
 
 
 def statistic_of(items: Items) -> Callable[[np.ndarray], float]:
-    """A function from ``counts_N``, how often each item is in a resample, to the score of that resample.
+    """Returns a function that scores a resample, given `counts_N`, how often each item is in it.
 
-    It is NaN where the resample has none: one rank only, or no positive pair.
+    The score is NaN where the resample has none: only one rank, or no positive pair.
     """
     values_KN = items.values_KN.astype(np.float64)
     if items.statistic == MEAN:
@@ -120,7 +126,7 @@ def statistic_of(items: Items) -> Callable[[np.ndarray], float]:
 
 
 def _spearman(first_N: np.ndarray, second_N: np.ndarray, counts_N: np.ndarray) -> float:
-    """Pearson's correlation of mid-ranks, the ranks being those of the resample."""
+    """Computes Pearson's correlation of the mid-ranks within the resample."""
     total = counts_N.sum()
     centred = []
     for class_N in (first_N, second_N):
@@ -133,7 +139,7 @@ def _spearman(first_N: np.ndarray, second_N: np.ndarray, counts_N: np.ndarray) -
 
 
 def _average_precision(order_N: np.ndarray, gold_N: np.ndarray, ends: np.ndarray, counts_N: np.ndarray) -> float:
-    """As scikit-learn's, of a resample."""
+    """Computes the average precision of a resample as scikit-learn does."""
     weight_N = counts_N[order_N]
     found = np.cumsum(weight_N * gold_N)[ends]
     seen = np.cumsum(weight_N)[ends]
@@ -144,7 +150,7 @@ def _average_precision(order_N: np.ndarray, gold_N: np.ndarray, ends: np.ndarray
 
 
 def _dense_ranks(values: Numbers) -> np.ndarray:
-    """0 for the least, equal for equals; float32 holds them exactly up to 16 million."""
+    """Ranks values from 0 for the least, equal for equals; float32 holds ranks exactly up to 16 million."""
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError("values that are not finite")

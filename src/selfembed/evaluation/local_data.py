@@ -1,7 +1,7 @@
-"""mteb's own tasks over data in a local folder.
+"""The tasks of mteb over data in a local folder.
 
-A task's folder holds a file a split (``test.parquet``), in sub-folders where there are several languages; a retrieval
-task's holds ``corpus``, ``queries`` and ``qrels``.
+A task's folder holds one file for each split (`test.parquet`), in sub-folders where there are several languages; the
+folder of a retrieval task holds `corpus`, `queries` and `qrels`.
 """
 
 from __future__ import annotations
@@ -24,23 +24,26 @@ from mteb.abstasks.text.summarization import AbsTaskSummarization
 
 from selfembed.errors import InputError
 from selfembed.evaluation.beir_files import reranking_split, retrieval_split
+from selfembed.evaluation.column_files import find_file, read_columns
 from selfembed.evaluation.data_check import DataCheck, check_data
-from selfembed.evaluation.tables import find_file, read_columns
 
 
 def load_local(task: AbsTask, folder: Path) -> DataCheck:
-    """Gives a fresh mteb task the data of a folder, in the form its evaluation expects, and checks it.
+    """Gives a fresh task of mteb's the data of a folder, in the form that its evaluation expects, and checks the data.
 
     The files may be in that form already, or in the form of mteb's data set on the hub, which the task's own
-    ``dataset_transform`` then brings into it. Splits and languages that are not there are taken off the task.
+    `dataset_transform` then brings into it. Splits and languages that are not there are taken off the task.
 
     Args:
-        task: not loaded yet; is changed.
-        folder: with the task's files.
+        task: A task without data; it is changed.
+        folder: The folder with the task's files.
+
+    Returns:
+        How the data stands to the figures that mteb publishes.
 
     Raises:
-        InputError: no file of a split to evaluate on, a damaged file, a missing column, or a kind of task that cannot
-            be read from files.
+        InputError: A split to evaluate on has no file, a file is damaged, a column is missing, a language has no
+            folder, or tasks of this kind cannot be read from files.
     """
     if isinstance(task, AbsTaskRetrieval):
         raw: Any = _retrieval(task, folder)
@@ -48,7 +51,8 @@ def load_local(task: AbsTask, folder: Path) -> DataCheck:
     elif (needed := _needed_columns(task)) is None:
         raise InputError(
             f"task {task.metadata.name}: tasks of the kind {task.metadata.type} cannot be read from local files; "
-            "expected STS, pair classification, classification, clustering, summarization, retrieval or reranking"
+            "expected STS, pair classification, classification, clustering, summarization, retrieval or reranking; "
+            "leave it out"
         )
     else:
         raw = _splits(task, folder)
@@ -57,7 +61,7 @@ def load_local(task: AbsTask, folder: Path) -> DataCheck:
             first = next(iter(_parts(task, raw)))[1]
             raise InputError(
                 f"{folder}: has the columns {', '.join(map(repr, first.column_names))}; expected "
-                f"{', '.join(map(repr, needed))} for {task.metadata.name}: rename them"
+                f"{', '.join(map(repr, needed))} for {task.metadata.name}; rename them"
             )
     checks = []
     for form in forms:
@@ -70,7 +74,7 @@ def load_local(task: AbsTask, folder: Path) -> DataCheck:
 
 
 def _needed_columns(task: AbsTask) -> dict[str, type | None] | None:
-    """Columns that a task's evaluation reads -> list where a row holds many, str where one; None: not known."""
+    """Returns the columns that a task's evaluation reads: list where a row holds many, str where one; else None."""
     if isinstance(task, AbsTaskSTS):
         return {task.column_names[0]: str, task.column_names[1]: str, "score": None}
     if isinstance(task, AbsTaskClassification):
@@ -93,7 +97,7 @@ def _needed_splits(task: AbsTask) -> list[str]:
 
 
 def _subset_folders(task: AbsTask, folder: Path) -> dict[str, Path]:
-    """Language -> folder; files right in the task's folder are the only language asked for, else English."""
+    """Returns the folder of each language; files outside of any are of the only language asked for, else English."""
     if not task.metadata.is_multilingual:
         return {"default": folder}
     found = {subset: folder / subset for subset in task.hf_subsets if (folder / subset).is_dir()}
@@ -104,17 +108,17 @@ def _subset_folders(task: AbsTask, folder: Path) -> dict[str, Path]:
         if len(chosen) != 1:
             raise InputError(
                 f"{folder}: task {task.metadata.name} has {len(task.hf_subsets)} languages; expected a sub-folder for "
-                f"each that is there ({', '.join(list(task.hf_subsets)[:3])}, ...)"
+                f"each that is there ({', '.join(list(task.hf_subsets)[:3])}, ...); move the files into one"
             )
         found = {chosen[0]: folder}
     return found
 
 
 def _narrow(task: AbsTask, splits: set[str], subsets: list[str], folder: Path) -> None:
-    """Takes off the task what is not there.
+    """Takes splits and languages off the task that are not there.
 
     Raises:
-        InputError: nothing to evaluate on is left.
+        InputError: No split to evaluate on is left, or one to learn from is missing.
     """
     kept = [split for split in task.eval_splits if split in splits]
     lacking = [split for split in _needed_splits(task) if split not in splits and split not in task.eval_splits]
@@ -122,7 +126,7 @@ def _narrow(task: AbsTask, splits: set[str], subsets: list[str], folder: Path) -
         missing = lacking or task.eval_splits
         raise InputError(
             f"{folder}: no file of the split {missing[0]!r}, which {task.metadata.name} needs; expected "
-            f"{missing[0]}.parquet, .jsonl or .csv there"
+            f"{missing[0]}.parquet, .jsonl or .csv there; add it"
         )
     task.filter_eval_splits(kept)
     if task.metadata.is_multilingual:
@@ -130,7 +134,7 @@ def _narrow(task: AbsTask, splits: set[str], subsets: list[str], folder: Path) -
 
 
 def _splits(task: AbsTask, folder: Path) -> Any:
-    """Files as the data sets that mteb's loading would give."""
+    """Reads files as the data sets that mteb's loading would give."""
     loaded: dict[str, DatasetDict] = {}
     for subset, place in _subset_folders(task, folder).items():
         files = {split: file for split in _needed_splits(task) if (file := find_file(place, split))}
@@ -155,7 +159,7 @@ def _retrieval(task: AbsTask, folder: Path) -> Any:
 
 
 def _transformed(task: AbsTask, raw: Any) -> Any:
-    """The data after the task's own transformation; None where there is none or it does not apply."""
+    """Returns the data after the task's own transformation; None where there is none or it does not apply."""
     if type(task).dataset_transform is AbsTask.dataset_transform:
         return None
     task.dataset = DatasetDict(raw) if isinstance(raw, DatasetDict) else {k: DatasetDict(v) for k, v in raw.items()}
@@ -167,7 +171,7 @@ def _transformed(task: AbsTask, raw: Any) -> Any:
 
 
 def _parts(task: AbsTask, data: Any) -> Iterator[tuple[str, Dataset]]:
-    """All splits of all languages with their split's name."""
+    """Yields all splits of all languages with their split's name."""
     for part in data.values() if task.metadata.is_multilingual else [data]:
         for split in _needed_splits(task):
             if split in part:

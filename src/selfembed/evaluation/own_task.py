@@ -13,16 +13,21 @@ from selfembed.ground.hashing import content_hash
 def own_task(
     base: type[AbsTask], name: str, kind: str, main_score: str, dataset: Any, content: Any, **settings: Any
 ) -> Any:
-    """Makes an object of a mteb task class; subclassing is how mteb wants new tasks made.
+    """Makes an object of one of mteb's task classes over data in memory.
+
+    It makes a subclass, as mteb wants new tasks to be made.
 
     Args:
-        base: the task class.
-        name: of the task.
-        kind: mteb's task type.
-        main_score: the metric.
-        dataset: in the form that mteb's own loading would give.
-        content: of which the task's revision is the hash.
-        **settings: attributes of the class; a ``note`` stands below the task's score.
+        base: The task class of mteb.
+        name: The task's name.
+        kind: The task type, as mteb calls it.
+        main_score: The name of the metric.
+        dataset: The data, in the form that mteb's own loading would give.
+        content: What the task's revision is the hash of.
+        **settings: Attributes of the class; a `note` is shown below the task's score.
+
+    Returns:
+        The task, its data loaded.
     """
     metadata = TaskMetadata(
         name=name,

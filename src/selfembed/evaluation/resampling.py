@@ -1,4 +1,4 @@
-"""The runs of all columns scored again on resampled items: what the intervals of a comparison come from.
+"""The runs of all columns scored again on resampled items, which the intervals of a comparison come from.
 
 Shapes: B resamples, M runs of all columns.
 """
@@ -19,13 +19,13 @@ _CLOSE = 0.02  # in percent: scores are rounded, and items are float32
 
 @dataclass(frozen=True, kw_only=True)
 class Resampled:
-    """A task's resampled scores.
+    """The resampled scores of a task.
 
     Attributes:
-        columns: ``scores_B`` of each column, in percent; None without.
-        reasons: why a column has none; None where it has them.
-        items: how many were resampled.
-        unit: what they are.
+        columns: For each column, `scores_B` in percent; None where it has none.
+        reasons: For each column, the reason why it has none; None where it has some.
+        items: The number of items that were resampled.
+        unit: What an item is.
     """
 
     columns: list[np.ndarray | None]
@@ -35,7 +35,7 @@ class Resampled:
 
 
 def run_weights(sizes: Sequence[int], resamples: int, seed: int) -> np.ndarray:
-    """Gives ``weights_BM``: each column's runs drawn with replacement, as shares that add up to 1 a column."""
+    """Draws `weights_BM`: each column's runs with replacement, as shares that add up to 1 in a column."""
     random = np.random.default_rng(seed_of(seed, "runs"))
     return np.concatenate(
         [random.multinomial(size, [1 / size] * size, size=resamples) / size for size in sizes], axis=1
@@ -54,12 +54,12 @@ def resample_task(
     """Scores every run of every column on the same resamples of a task's items.
 
     Args:
-        name: of the task.
-        scores: of the M runs; None where a run has none.
-        parts: which of the runs are each column's.
-        weights_BM: of the runs, see :func:`run_weights`.
-        resamples: B.
-        seed: of the draws.
+        name: The task's name, which the draws hang on.
+        scores: The scores of the M runs; None where a run has none.
+        parts: For each column, which of the runs are its own.
+        weights_BM: The weights of the runs, see :func:`run_weights`.
+        resamples: The number of resamples, B.
+        seed: The seed of the draws.
     """
     reasons = [_no_items(score) for score in scores]
     base = next((score for score, reason in zip(scores, reasons, strict=True) if reason is None), None)
@@ -105,5 +105,5 @@ def _no_items(score: TaskScore | None) -> str | None:
 
 
 def first_of_column(reasons: Sequence[str | None], parts: Sequence[slice]) -> list[str | None]:
-    """Gives the first reason among a column's runs."""
+    """Returns for each column the first reason among its runs; None where there is none."""
     return [next(filter(None, reasons[part]), None) for part in parts]

@@ -1,4 +1,4 @@
-"""The rows of a comparison: scores, spread over runs, differences to the first column.
+"""The rows of a comparison: scores, their spread over runs, and differences to the first column.
 
 Shapes: B resamples.
 """
@@ -28,11 +28,11 @@ def task_row(
     """Makes the row of a task.
 
     Args:
-        about: of what the row says of the task.
-        scores: of the runs of all columns; None where a run has none.
-        parts: which of the runs are each column's.
-        resampled: the same runs.
-        in_average: whether the task counts in the averages.
+        about: A score of the task, for its name, category and metric.
+        scores: The scores of the runs of all columns; None where a run has none.
+        parts: For each column, which of the runs are its own.
+        resampled: The resampled scores of the same columns.
+        in_average: Whether the task counts in the averages.
     """
     values = [None if score is None else score.score for score in scores]
     why = ["not among its tasks" if score is None else score.reason for score in scores]
@@ -60,10 +60,10 @@ def row_cells(
     """Makes a row's cells from the runs' scores and the columns' resampled ones.
 
     Args:
-        values: of the runs of all columns, in percent.
-        parts: which of the runs are each column's.
-        resampled: the same.
-        missing: why a column has no score.
+        values: The scores of the runs of all columns, in percent.
+        parts: For each column, which of the runs are its own.
+        resampled: The resampled scores of the same columns.
+        missing: For each column, the reason why it has no score.
     """
     boot, reasons = resampled.columns, resampled.reasons
     cells: list[Cell] = []

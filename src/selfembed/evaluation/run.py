@@ -1,18 +1,18 @@
-"""Evaluates an embedder on tasks."""
+"""Scores one embedder on tasks."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from sentence_transformers import SentenceTransformer
 
-from selfembed.errors import InputError
 from selfembed.evaluation.identity import embedder_settings, name_of, training_run
 from selfembed.evaluation.scores import Scores
 from selfembed.ground.environment import environment
+from selfembed.ground.options import Range, check_value
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.embedder import load_embedder
 
@@ -36,32 +36,36 @@ def evaluate(
     trust_remote_code: bool = False,
     progress: Progress = silent,
 ) -> Scores:
-    """Scores an embedder on mteb's own tasks and on own data.
+    """Scores an embedder on mteb's tasks and on data of your own.
 
     Args:
-        embedder: a folder (or hub id) that sentence-transformers loads, or a SentenceTransformer.
-        benchmark: one of mteb's, such as "MTEB(eng, v2)".
-        tasks: names of tasks; with a benchmark, some of its tasks.
-        data: folder with a sub-folder a task; None takes the data from the hub. See `tasks.choose_tasks`.
-        own: tasks over own data, as the functions of `own_data` make them.
-        batch_size: texts in one forward pass, at most; on a CPU fewer long ones.
-        cache: keep vectors under ``SELFEMBED_CACHE`` and take from there what is known.
-        name: what the embedder is called; None takes the folder's name.
-        device: as SentenceTransformer takes it; None lets it choose.
-        trust_remote_code: let the Python code of the backbone run that the embedder's folder carries.
-        progress: told how far the encoding is.
+        embedder: A folder or hub id that sentence-transformers loads, or a `SentenceTransformer`.
+        benchmark: The name of one of mteb's benchmarks, such as `"MTEB(eng, v2)"`.
+        tasks: Names of mteb's tasks; with a benchmark, those of its tasks to run.
+        data: A folder with one sub-folder for each task; None takes the data from the hub. See
+            :func:`selfembed.evaluation.tasks.choose_tasks`.
+        own: Tasks over data of your own, as the functions of :mod:`selfembed.evaluation.own_data` make them.
+        batch_size: The largest number of texts in one forward pass; on a CPU long texts come in smaller batches.
+        cache: Whether vectors are kept under `SELFEMBED_CACHE` and taken from there where they are known.
+        name: The embedder's name in the results; None takes the folder's name.
+        device: The device, as `SentenceTransformer` takes it; None lets it choose.
+        trust_remote_code: Whether Python code that the embedder's folder carries for its backbone may run.
+        progress: Is told how many texts are encoded.
+
+    Returns:
+        The score of each task in percent, their averages, and all that they depend on.
 
     Raises:
-        InputError: an unknown task or benchmark, nothing to run, unusable data, no embedder at that place, an
-            embedder whose vectors are not finite or zero, or a cache that cannot be written.
+        InputError: A task or benchmark is unknown, there is nothing to run, data cannot be used, there is no embedder
+            at that place, one of its vectors is zero or not finite, `batch_size` is below 1, or the cache cannot be
+            written.
     """
     # mteb takes seconds to import, and finished scores are read and compared without it.
     from selfembed.evaluation.encoder import CachedEncoder
     from selfembed.evaluation.task_run import run_task
     from selfembed.evaluation.tasks import benchmark_size, choose_tasks
 
-    if batch_size < 1:
-        raise InputError(f"batch size {batch_size}: expected at least 1")
+    check_value("batch_size", batch_size, Annotated[int, Range(least=1)])
     chosen = choose_tasks(benchmark=benchmark, tasks=tasks, data=data, own=own)
     model = embedder
     if not isinstance(model, SentenceTransformer):

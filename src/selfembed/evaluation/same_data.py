@@ -10,13 +10,13 @@ from selfembed.evaluation.scores import TaskScore
 
 
 def require_distinct_runs(runs: Sequence[tuple[str, dict[str, Any] | None]]) -> None:
-    """Refuses two runs of one plan and one seed: their spread would say nothing.
+    """Refuses two runs of one plan and one seed, whose spread would say nothing.
 
     Args:
-        runs: names, each with what :func:`~selfembed.evaluation.identity.training_run` says of it.
+        runs: The name of each embedder with what :func:`~selfembed.evaluation.identity.training_run` says of it.
 
     Raises:
-        InputError: a run is there twice.
+        InputError: A run is there twice.
     """
     seen: dict[tuple[Any, Any], str] = {}
     for name, run in runs:
@@ -26,20 +26,21 @@ def require_distinct_runs(runs: Sequence[tuple[str, dict[str, Any] | None]]) -> 
         if key in seen:
             raise InputError(
                 f"{name}: is a second run of one recipe with seed {run['seed']}, beside {seen[key]}; expected runs of "
-                "different seeds: leave one out"
+                "different seeds; leave one out"
             )
         seen[key] = name
 
 
 def require_same_data(name: str, given: Sequence[tuple[str, TaskScore | None]]) -> None:
-    """Refuses scores of one task that are not comparable.
+    """Refuses scores of one task that cannot be compared.
 
     Args:
-        name: of the task.
-        given: names of embedders, each with its score; None where it has none.
+        name: The task's name.
+        given: The name of each embedder with its score; None where it has none.
 
     Raises:
-        InputError: another metric, revision, split, text, label or seed.
+        InputError: Two scores differ in their metric, category, data, revision, splits, languages, seed, texts or
+            labels.
     """
     ran = [(label, score) for label, score in given if score is not None and score.score is not None]
     for other, score in ran[1:]:
@@ -63,14 +64,14 @@ def require_same_data(name: str, given: Sequence[tuple[str, TaskScore | None]]) 
             if not same:
                 raise InputError(
                     f"task {name}: {what} {_value(left)} for {first}, but {_value(right)} for {other}; expected the "
-                    "same: evaluate both on the same data"
+                    "same; evaluate both on the same data"
                 )
         for left, right in zip(base.items, score.items, strict=False):
             alike = (left.part, left.unit) == (right.part, right.unit)
             if alike and left.unit in ("pairs", "texts", "queries") and left.key != right.key:
                 raise InputError(
                     f"task {name}: other labels or judgements of {left.part} for {first} than for {other}; expected "
-                    "the same: evaluate both on the same data"
+                    "the same; evaluate both on the same data"
                 )
 
 

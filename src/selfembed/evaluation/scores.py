@@ -1,4 +1,4 @@
-"""What an evaluation found: a score a task, averages, and all that they depend on."""
+"""What an evaluation found: one score for each task, their averages, and all that they depend on."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from selfembed.evaluation.items import Items
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScore:
-    """One task's score, or why there is none.
+    """The score of one task, or the reason why there is none.
 
     Attributes:
-        name: of the task.
-        category: mteb's task type.
-        metric: the task's main score.
-        score: in percent, mean over splits and languages; None if the task was not run.
-        reason: why there is none.
-        data: ``hub``, ``exact``, ``near``, ``not MTEB's``, ``unchecked``, ``own data`` or ``none``.
-        note: how local data differs from mteb's.
-        in_average: whether it counts in the average: all that ran, but of a benchmark only on mteb's data.
-        revision: of mteb's data set on the hub, or the content hash of own data.
-        splits: evaluated on.
-        languages: mteb's subsets evaluated on.
-        prompts: put before the texts by mteb's rules from the embedder's prompts; an embedder's own prompt, which is
-            in its tokenizer, is in the settings of `Scores`.
-        seed: of the task's draws.
-        seconds: wall time of the task, loading from the hub included.
-        texts: that the task asked for, with repetitions.
-        texts_encoded: that were encoded; the others were known.
-        texts_per_second: of those encoded; None if all were known.
-        texts_hash: content hash of the texts in any order: the same for the same data.
-        items: per-item results, of each split and language; for intervals (`compare`).
-        no_items: why there are none.
+        name: The task's name.
+        category: The task type, as mteb calls it.
+        metric: The task's main score.
+        score: The score in percent, the mean over splits and languages; None if there is none.
+        reason: The reason why there is no score; None if there is one.
+        data: The source of the data: `hub`, `exact`, `near`, `not MTEB's`, `unchecked`, `own data` or `none`.
+        note: A sentence on how local data differs from mteb's.
+        in_average: Whether the task counts in the average: everything that ran does, but of a benchmark only what ran
+            on mteb's data.
+        revision: The revision of mteb's data set on the hub, or the content hash of own data.
+        splits: The splits that were evaluated on.
+        languages: The subsets that were evaluated on, as mteb calls them.
+        prompts: The prompts that mteb's rules chose from the embedder's and put before the texts. A prompt that is in
+            the embedder's tokenizer is in the settings of :class:`Scores` instead.
+        seed: The seed of the task's draws.
+        seconds: The wall time of the task in seconds, loading from the hub included.
+        texts: The number of texts that the task asked for, with repetitions.
+        texts_encoded: The number of texts that were encoded; the vectors of the others were known.
+        texts_per_second: The texts encoded in a second; None if all vectors were known.
+        texts_hash: A content hash of the texts in any order: equal for equal data.
+        items: The per-item results of each split and language, which intervals are made from.
+        no_items: The reason why there are no per-item results.
     """
 
     name: str
@@ -64,16 +65,19 @@ class TaskScore:
     no_items: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON takes it."""
+        """Returns everything as plain JSON values."""
         plain = dataclasses.asdict(dataclasses.replace(self, items=()))
         return plain | {"items": [items.to_dict() for items in self.items]}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> TaskScore:
-        """Back from `to_dict`.
+        """Makes a score out of what :meth:`to_dict` gave.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is not what `to_dict` gives.
+            ValueError: A value is not what :meth:`to_dict` gives.
+                KeyError: A value is missing.
+                TypeError: A value is of another type, or there is one too many.
+                AttributeError: A value is of another type.
         """
         plain = dict(record)
         plain["items"] = tuple(Items.from_dict(items) for items in plain.get("items", ()))
@@ -89,13 +93,13 @@ class TaskScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Average:
-    """Both averages over tasks, in percent.
+    """The two averages over tasks, in percent.
 
     Attributes:
-        name: what it is an average of; a benchmark's bare name only where all its tasks ran on mteb's data.
-        tasks: mean over tasks.
-        categories: mean over categories of the mean over a category's tasks (macro).
-        by_category: category -> mean over its tasks.
+        name: What is averaged; a benchmark's bare name only where all its tasks ran on mteb's data.
+        tasks: The mean over tasks.
+        categories: The mean over categories of the mean over a category's tasks (macro average).
+        by_category: For each category, the mean over its tasks.
     """
 
     name: str
@@ -109,11 +113,12 @@ class Scores:
     """What an evaluation found.
 
     Attributes:
-        embedder: its name.
-        embedder_hash: 64 hex digits of its content.
-        benchmark: if one was asked for.
-        scores: one entry a task, those not run included.
-        settings: prompt, pooling, attention, max_length, batch_size, dtype, ..., and the environment.
+        embedder: The embedder's name.
+        embedder_hash: A hash of the embedder's content, 64 hex digits.
+        benchmark: The benchmark that was asked for; None for none.
+        scores: One entry for each task, those not run included.
+        settings: Everything else that scores depend on: prompt, pooling, attention, `max_length`, `batch_size`, dtype
+            and so on, and the environment.
     """
 
     embedder: str
@@ -124,7 +129,7 @@ class Scores:
 
     @property
     def average(self) -> Average | None:
-        """Both averages over what ran; None if nothing counts."""
+        """Averages over the tasks that ran; returns None if none of them counts."""
         counted = {score.name: score for score in self.scores if score.in_average and score.score is not None}
         values = {name: score.score for name, score in counted.items() if score.score is not None}
         if not counted:
@@ -150,7 +155,7 @@ class Scores:
         return self.benchmark + (f" (data near MTEB's: {', '.join(near)})" if near else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON takes it."""
+        """Returns everything as plain JSON values."""
         return {
             "embedder": self.embedder,
             "embedder_hash": self.embedder_hash,
@@ -162,10 +167,13 @@ class Scores:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Scores:
-        """Back from `to_dict`.
+        """Makes scores out of what :meth:`to_dict` gave.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is not what `to_dict` gives.
+            ValueError: A value is not what :meth:`to_dict` gives.
+                KeyError: A value is missing.
+                TypeError: A value is of another type.
+                AttributeError: A value is of another type.
         """
         benchmark, settings = record["benchmark"], dict(record["settings"])
         if benchmark is not None:
@@ -182,7 +190,7 @@ class Scores:
         )
 
     def lines(self) -> list[str]:
-        """A table for the screen: tasks by category, then what was not run, then the averages."""
+        """Returns a table for the screen: tasks by category, then what was not run, then the averages."""
         ran = sorted((s for s in self.scores if s.score is not None), key=lambda s: (s.category, s.name))
         width = max([len(score.name) for score in ran] + [4])
         lines = [f"{'task':<{width}}  {'category':<18}  {'metric':<16}  {'score':>6}  data"]
@@ -206,20 +214,22 @@ class Scores:
 
 
 def read_scores(file: str | Path) -> Scores:
-    """Scores from a JSON file that `selfembed evaluate` has written.
+    """Reads scores from a JSON file that `selfembed evaluate` has written.
 
     Raises:
-        InputError: there is no such file, or it holds no scores.
+        InputError: The file cannot be read, or it holds no scores.
     """
     file = Path(file)
     try:
         return Scores.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); expected a file of scores") from error
+        raise InputError(
+            f"{file}: cannot be read ({error.strerror}); expected a file of scores; correct the path"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file}: is no file of scores ({type(error).__name__}: {' '.join(str(error).split())[:100]}); expected "
-            "what selfembed evaluate --json writes: evaluate again"
+            "the JSON that selfembed evaluate gives; evaluate again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Retrieval without labels: the title or first sentence of a text is to find the text's rest."""
+"""Retrieval without labels: the title or first sentence of a text shall find the text's rest."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ def self_retrieval_task(
     queries: int = 1_000,
     documents: int = 10_000,
 ) -> AbsTask:
-    """No labels: the title or first sentence of a text is to find the text's rest: nDCG@10.
+    """Makes a task without labels: the title or first sentence of a text shall find the text's rest, scored by
+    nDCG@10.
 
-    It says whether an embedder tells the texts of this corpus apart, not what human judges would say; a trained
+    It tells whether an embedder keeps the texts of this corpus apart, not what human judges would say. A trained
     embedder may have seen the texts.
 
     Args:
-        corpus: a `selfembed.data.corpus.Corpus` or any texts; a pair is a title and its text (`titled_texts`). Used
-            are those with a title, or a first sentence of at least 3 words, and 10 words after it; of texts with the
-            same title or beginning the first.
-        name: of the task.
-        queries: at most, drawn with a fixed seed.
-        documents: at most, drawn with a fixed seed; the queries' own are among them.
+        corpus: A :class:`~selfembed.data.corpus.Corpus` or any texts; a pair is a title and its text, see
+            :func:`titled_texts`. A text is used if it has a title, or a first sentence of at least 3 words, and at
+            least 10 words after it; of texts with the same title or beginning the first is used.
+        name: The task's name.
+        queries: The largest number of queries, drawn with a fixed seed.
+        documents: The largest number of documents, drawn with a fixed seed; those of the queries are among them.
 
     Raises:
-        InputError: fewer than 2 texts can be used.
+        InputError: Fewer than 2 texts can be used.
     """
     pairs: dict[str, str] = {}
     rests: set[str] = set()
@@ -57,7 +58,7 @@ def self_retrieval_task(
     if len(pairs) < 2:
         raise InputError(
             f"self-retrieval: {len(pairs)} of {total:,} texts have a title, or a first sentence of {_QUERY_WORDS} "
-            f"words, and {_REST_WORDS} words after it; expected at least 2: give longer texts"
+            f"words, and {_REST_WORDS} words after it; expected at least 2; give longer texts"
         )
     draw = random.Random(_SEED)
     chosen = draw.sample(sorted(pairs), min(documents, len(pairs)))
@@ -77,14 +78,18 @@ def self_retrieval_task(
 
 
 def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
-    """The texts of a corpus, for self-retrieval: with their titles where there are some.
+    """Yields the texts of a corpus for self-retrieval, with their titles where there are some.
 
     Args:
-        sources: as `Corpus` takes them. A file of rows with the columns ``title`` and ``text``, or a folder of
-            nothing else, gives pairs of the two, each text whole; all else is cut into passages without titles.
+        sources: Sources as :class:`~selfembed.data.corpus.Corpus` takes them. A file of rows with the columns `title`
+            and `text`, or a folder of nothing else, gives pairs of the two, each text whole; everything else is cut
+            into passages without titles.
+
+    Yields:
+        A text, or a title and its text.
 
     Raises:
-        InputError: a file is damaged, or as `Corpus`.
+        InputError: A file is damaged, or a source is one that `Corpus` refuses.
     """
     untitled = []
     for source in sources:
@@ -102,5 +107,5 @@ def titled_texts(sources: Iterable[str]) -> Iterator[str | tuple[str, str]]:
 
 
 def _title_and_rest(title: str, text: str) -> tuple[str, str]:
-    """Without the title, where the text begins with it again: a text is to be found by meaning, not by its words."""
+    """Takes the title off the text where it begins it: a text shall be found by meaning, not by its words."""
     return title.strip(), text.strip().removeprefix(title.strip()).strip()

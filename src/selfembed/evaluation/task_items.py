@@ -1,4 +1,4 @@
-"""Per-item results of mteb's tasks: of the predictions that mteb saves, the little that the main score needs.
+"""The per-item results of mteb's tasks: of the predictions that mteb saves, what the main score needs.
 
 Shapes: N items, K ways of scoring, E experiments.
 """
@@ -34,12 +34,15 @@ _RANKED = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision"
 
 
 def task_items(task: AbsTask, scores: dict[str, list[dict[str, Any]]], folder: Path) -> tuple[Items, ...] | str:
-    """The items of every split and language of a task; or why there are none.
+    """Reads the items of every split and language of a task, or says why there are none.
 
     Args:
-        task: evaluated, its data still loaded.
-        scores: of mteb's `TaskResult`.
-        folder: where mteb has left its predictions.
+        task: A task that was evaluated and still holds its data.
+        scores: The scores of mteb's `TaskResult`.
+        folder: The folder in which mteb has left its predictions.
+
+    Returns:
+        The items, or the reason why there are none.
     """
     file = folder / task.prediction_file_name
     predictions = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -63,7 +66,7 @@ def task_items(task: AbsTask, scores: dict[str, list[dict[str, Any]]], folder: P
 
 
 def _part_items(task: AbsTask, part: str, split: str, row: dict[str, Any], predicted: Any) -> Items | None:
-    """The items of one split and language; None where mteb has none for the task's metric."""
+    """Reads the items of one split and language; returns None where mteb has none for the task's metric."""
     metric = task.metadata.main_score
     if isinstance(task, AbsTaskClustering | AbsTaskClusteringLegacy):
         if metric != "v_measure":
@@ -110,7 +113,7 @@ def _part_items(task: AbsTask, part: str, split: str, row: dict[str, Any], predi
 def _retrieval_items(
     task: AbsTaskRetrieval, part: str, split: str, row: dict[str, Any], predicted: dict[str, dict[str, float]]
 ) -> Items | None:
-    """Per query, as `mteb.AbsTaskRetrieval` scores them."""
+    """Scores every query, as `mteb.AbsTaskRetrieval` does."""
     relevant = _data(task, split, row)["relevant_docs"]
     results = predicted
     if task.ignore_identical_ids:
@@ -136,7 +139,7 @@ def _retrieval_items(
 
 
 def _merged(results: dict[str, Any], relevant: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sub-queries of one query as one, a document counting with its best score; their names end in ``_number``."""
+    """Merges sub-queries, whose names end in `_number`, into one query; a document counts with its best score."""
     best: dict[str, dict[str, float]] = defaultdict(dict)
     judged = {}
     for query, documents in relevant.items():
@@ -148,7 +151,7 @@ def _merged(results: dict[str, Any], relevant: dict[str, Any]) -> tuple[dict[str
 
 
 def _data(task: AbsTask, split: str, row: dict[str, Any]) -> Any:
-    """The data of a split and language, found as mteb finds it."""
+    """Returns the data of a split and language, found as mteb finds it."""
     subset = row["hf_subset"]
     return task.dataset[split] if subset not in task.dataset and subset == "default" else task.dataset[subset][split]
 

@@ -23,10 +23,16 @@ from selfembed.ground.files import writing
 def run_task(
     encoder: CachedEncoder, chosen: ChosenTask, *, batch_size: int = 32, benchmark: str | None = None
 ) -> TaskScore:
-    """One task's score; a task without data comes back with the reason.
+    """Runs one task and returns its score; a task without data comes back with the reason.
+
+    Args:
+        encoder: The embedder, as mteb takes it.
+        chosen: The task, and where its data is from.
+        batch_size: The largest number of texts in one forward pass.
+        benchmark: The benchmark that the task is run for; None outside of any.
 
     Raises:
-        InputError: the embedder gives no usable vectors, or the cache cannot be written.
+        InputError: A vector of the embedder is zero or not finite, or the cache cannot be written.
     """
     task = chosen.task
     about = {
@@ -89,7 +95,7 @@ def run_task(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without advice to use other versions of a task (the user chose), and on metrics that are not the main score."""
+    """Silences advice to use other versions of a task (the user chose), and on metrics that are not the main score."""
     log = logging.getLogger("mteb")
     level = log.level
     log.setLevel(logging.ERROR)

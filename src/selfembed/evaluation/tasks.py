@@ -1,4 +1,4 @@
-"""Which tasks are run: of a benchmark, by name, from a local folder, of the user's own data."""
+"""The tasks that are run: of a benchmark, by name, from a local folder, over the user's own data."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from selfembed.evaluation.own_data import folder_task
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenTask:
-    """A task to run, or why it is not.
+    """A task to run, or the reason why it is not run.
 
     Attributes:
-        task: mteb's task object, fresh, so that its draws are those of its seed.
-        data: where its data is from: ``hub``, ``own data``, a verdict of `DataCheck`, or ``none``.
-        note: how local data differs from mteb's, in words.
-        reason: why it is not run; None if it is.
-        in_benchmark: whether it is one of the benchmark's tasks.
+        task: The task object of mteb, fresh, so that its draws are those of its seed.
+        data: The source of its data: `hub`, `own data`, a verdict of
+            :class:`~selfembed.evaluation.data_check.DataCheck`, or `none`.
+        note: A sentence on how local data differs from mteb's.
+        reason: The reason why the task is not run; None if it is run.
+        in_benchmark: Whether the task belongs to the benchmark that was asked for.
     """
 
     task: AbsTask
@@ -38,12 +39,13 @@ class ChosenTask:
 
     @property
     def name(self) -> str:
+        """The task's name."""
         name: str = self.task.metadata.name
         return name
 
     @property
     def comparable(self) -> bool:
-        """Whether its score may stand beside mteb's published ones."""
+        """Tells whether its score may stand beside mteb's published ones."""
         return self.data in ("hub", "exact", "near")
 
 
@@ -54,22 +56,29 @@ def choose_tasks(
     data: str | Path | None = None,
     own: Sequence[AbsTask] = (),
 ) -> list[ChosenTask]:
-    """The tasks to run, those from local files loaded and checked; the hub's are loaded when they run.
+    """Chooses the tasks to run; loads and checks those from local files, while the hub's are loaded when they run.
 
     Args:
-        benchmark: one of mteb's, such as "MTEB(eng, v2)".
-        tasks: names; with a benchmark, those of its tasks. A task that is named alone is run on its test split, where
-            it has one, as mteb's benchmarks do, in all its languages that there is data of.
-        data: folder with a sub-folder a task; nothing is then taken from the hub. With neither benchmark, tasks nor
-            own data, all that is in it is run. A sub-folder that is no mteb task is read as its columns say.
-        own: tasks over own data (`own_data`).
+        benchmark: The name of one of mteb's benchmarks, such as `"MTEB(eng, v2)"`.
+        tasks: Names of tasks; with a benchmark, those of its tasks to run. A task that is named without a benchmark is
+            run on its test split, where it has one, as mteb's benchmarks do, in all languages that there is data of.
+        data: A folder with one sub-folder for each task; nothing is then taken from the hub. Without a benchmark,
+            tasks and own data, everything in the folder is run. A sub-folder that is not named like a task of mteb's
+            is read as its columns say.
+        own: Tasks over data of your own, see :mod:`selfembed.evaluation.own_data`.
+
+    Returns:
+        The tasks, those without data included.
 
     Raises:
-        InputError: an unknown name, nothing to run, a folder that is not there, or unusable local data.
+        InputError: A name is unknown or given twice, there is nothing to run, the folder does not exist, or local data
+            cannot be used.
     """
     folder = Path(data) if data is not None else None
     if folder is not None and not folder.is_dir():
-        raise InputError(f"data {folder}: there is no such folder; expected one with a sub-folder for each task")
+        raise InputError(
+            f"data {folder}: there is no such folder; expected one with a sub-folder for each task; correct the path"
+        )
     if isinstance(tasks, str):
         tasks = [tasks]
     if benchmark is not None:
@@ -86,22 +95,22 @@ def choose_tasks(
         chosen.append(ChosenTask(task=task, data="own data", note=getattr(task, "note", "")))
     if not chosen:
         raise InputError(
-            "nothing to evaluate on; give a benchmark such as 'MTEB(eng, v2)', tasks such as 'STSBenchmark', a folder "
-            "with data, or data of your own"
+            "tasks: none given; expected something to evaluate on; give a benchmark such as 'MTEB(eng, v2)', tasks "
+            "such as 'STSBenchmark', a folder with data, or data of your own"
         )
     name, count = Counter(one.name for one in chosen).most_common(1)[0]
     if count > 1:
-        raise InputError(f"task {name!r}: given {count} times; expected names that differ: rename its file or folder")
+        raise InputError(f"task {name!r}: given {count} times; expected names that differ; rename its file or folder")
     return chosen
 
 
 def benchmark_size(name: str) -> int:
-    """Gives the number of a benchmark's tasks."""
+    """Returns the number of tasks in a benchmark."""
     return len(mteb.get_benchmark(name).tasks)
 
 
 def fresh(task: AbsTask) -> AbsTask:
-    """The same task with its random state as new: mteb's draws go on from one evaluation to the next otherwise."""
+    """Copies a task, with its random state as new: mteb's draws go on from one evaluation to the next otherwise."""
     copy = type(task)()
     copy.hf_subsets = list(task.hf_subsets)
     copy.filter_eval_splits(list(task.eval_splits))
@@ -111,7 +120,7 @@ def fresh(task: AbsTask) -> AbsTask:
 
 
 def _named_apart(own: Sequence[AbsTask], others: Sequence[str]) -> list[AbsTask]:
-    """Own tasks, fresh; where names are shared with their kind, since one file may be classified and clustered."""
+    """Copies own tasks, and adds the kind to names that are shared: one file may be classified and clustered."""
     counts = Counter([*others, *(task.metadata.name for task in own)])
     copies = [fresh(task) for task in own]
     for copy in copies:
@@ -134,7 +143,7 @@ def _of_benchmark(name: str, tasks: Sequence[str] | None) -> list[AbsTask]:
 
 
 def _by_name(name: str, folder: Path | None) -> AbsTask:
-    """The task of that name in mteb; else its second version; else what the folder of that name holds."""
+    """Finds the task of that name in mteb; else its second version; else what the folder of that name holds."""
     for other in (name, f"{name}.v2"):
         try:
             task = mteb.get_task(other)
@@ -163,7 +172,7 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _with_data(task: AbsTask, folder: Path | None, in_benchmark: bool) -> ChosenTask:
-    """Loads local data; or says why the task is not run."""
+    """Loads local data, or says why the task is not run."""
     if task.data_loaded:  # a local folder that is no task of mteb's
         return ChosenTask(task=task, data="not MTEB's", note="no task of that name in mteb")
     if list(task.modalities) != ["text"]:

@@ -7,49 +7,49 @@ from pathlib import Path
 from typing import Any
 
 from selfembed.errors import InputError
-from selfembed.evaluation.tables import Columns, find_file, require_texts
+from selfembed.evaluation.column_files import Columns, find_file, require_texts
 
 
 def needed_file(folder: Path, name: str) -> Path:
-    """Finds ``folder/name`` with any suffix of a file of rows.
+    """Finds `folder/name` with any suffix of a file of rows.
 
     Raises:
-        InputError: there is none.
+        InputError: There is no such file.
     """
     file = find_file(folder, name)
     if file is None:
-        raise InputError(f"{folder}: has no file {name!r}; expected {name}.parquet, .jsonl, .csv or .tsv")
+        raise InputError(f"{folder}: has no file {name!r}; expected {name}.parquet, .jsonl, .csv or .tsv; add it")
     return file
 
 
 def require_text_columns(columns: Columns, file: Path, *names: str) -> None:
-    """Refuses columns in which a value is no text.
+    """Refuses columns that hold anything but texts with at least one visible character.
 
     Raises:
-        InputError: one is not.
+        InputError: A value is no such text.
     """
     for name in names:
         require_texts(columns[name], file, name)
 
 
 def whole_numbers(values: list[Any], file: Path) -> list[int]:
-    """Reads values as whole numbers.
+    """Reads the values of a column as whole numbers.
 
     Raises:
-        InputError: one is none.
+        InputError: A value is no whole number.
     """
     numbers = numbers_in(values, file)
     for row, number in enumerate(numbers, 1):
         if number != int(number):
-            raise InputError(f"{file}: row {row} has {number:g} where a whole number should be; correct or remove it")
+            raise InputError(f"{file}: row {row} has {number:g}; expected a whole number; correct or remove it")
     return [int(number) for number in numbers]
 
 
 def numbers_in(values: list[Any], file: Path) -> list[float]:
-    """Reads values as finite numbers.
+    """Reads the values of a column as finite numbers.
 
     Raises:
-        InputError: one is none.
+        InputError: A value is no finite number.
     """
     numbers = []
     for row, value in enumerate(values, 1):
@@ -58,6 +58,6 @@ def numbers_in(values: list[Any], file: Path) -> list[float]:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise InputError(f"{file}: row {row} has {value!r} where a number should be; correct or remove that row")
+            raise InputError(f"{file}: row {row} has {value!r}; expected a number; correct or remove it")
         numbers.append(number)
     return numbers

@@ -1,4 +1,4 @@
-"""Aligned tokens: the vocabulary entries that an embedding decodes to (Nie et al. 2025; Text2Token Tables 1, 4, 6, 7).
+"""Aligned tokens: the vocabulary entries that an embedding decodes to.
 
 Shapes: B texts, C texts of a chunk, D hidden, V vocabulary.
 """
@@ -43,13 +43,13 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedToken:
-    """One of the top tokens of ``softmax(W_lm e)``.
+    """One of the top tokens of `softmax(W_lm e)`.
 
-    Args:
-        token: as it reads, leading space included.
-        id: in the vocabulary.
-        probability: under the softmax over the whole vocabulary.
-        in_text: whether it is one of the text's own tokens, case and leading space aside.
+    Attributes:
+        token: The token as it reads, leading space included.
+        id: The token's place in the vocabulary.
+        probability: The token's probability under the softmax over the whole vocabulary.
+        in_text: Whether it is one of the text's own tokens, case and leading space aside.
     """
 
     token: str
@@ -66,18 +66,24 @@ def aligned_tokens(
     *,
     k: int = 10,
 ) -> list[list[AlignedToken]]:
-    """The top k aligned tokens of every text, likeliest first.
+    """Decodes texts to their top k aligned tokens, likeliest first.
 
     Args:
-        embedder: any SentenceTransformer over the backbone, its vectors not normalised.
-        head: the raw backbone's decoder layer.
-        tokenizer: the backbone's, without the prompt.
-        texts: to embed.
-        k: tokens per text.
+        embedder: Any SentenceTransformer over the backbone, its vectors not normalised.
+        head: The raw backbone's decoder layer.
+        tokenizer: The backbone's tokenizer, without the prompt.
+        texts: The texts to embed.
+        k: The number of tokens for each text.
+
+    Returns:
+        A list of k tokens for each text.
 
     Raises:
-        InputError: no text or an empty one, ``k`` outside the vocabulary, a head that is missing or does not fit the
-            embedder, an embedding that is not finite or zero, normalised embeddings.
+        InputError: There is no text or an empty one, `k` is outside the vocabulary, the head is missing or does not
+            fit the embedder, or an embedding is zero, not finite or normalised.
+
+    References:
+        Nie et al. 2025 (arXiv 2406.17378); Text2Token, Tables 1, 4, 6 and 7.
     """
     texts = require_texts(texts)
     embedding_BD = torch.from_numpy(encode(embedder, texts)).to(embedder.device)
@@ -87,7 +93,19 @@ def aligned_tokens(
 def decode_vectors(
     embedding_BD: Tensor, head: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, k: int = 10
 ) -> list[list[AlignedToken]]:
-    """The same of vectors that are there already, one for each text."""
+    """Decodes embeddings to their top k aligned tokens, as :func:`aligned_tokens` does.
+
+    Args:
+        embedding_BD: The embeddings, one for each text, not normalised.
+        head: The raw backbone's decoder layer.
+        tokenizer: The backbone's tokenizer, without the prompt.
+        texts: The texts that were embedded.
+        k: The number of tokens for each text.
+
+    Raises:
+        InputError: `k` is outside the vocabulary, the head is missing or does not fit, or an embedding is zero, not
+            finite or normalised.
+    """
     require_decodable(embedding_BD, head, k, texts)
     head.to(embedding_BD.device)
     top = [head(chunk_CD).softmax(-1).topk(k) for chunk_CD in embedding_BD.split(_CHUNK)]
@@ -105,7 +123,7 @@ def decode_vectors(
 
 
 def aligned_table(raw: Sequence[AlignedToken], trained: Sequence[AlignedToken]) -> list[str]:
-    """Lines of two columns, the aligned tokens of one text before and after training."""
+    """Returns lines of two columns, the aligned tokens of one text before and after training."""
     lines = [f"  {'raw backbone':<32}embedder"]
     for left, right in zip(raw, trained, strict=True):
         cells = [
@@ -116,7 +134,7 @@ def aligned_table(raw: Sequence[AlignedToken], trained: Sequence[AlignedToken]) 
 
 
 def bare(token: str) -> str:
-    """A token without leading space, in lower case; white space as it is."""
+    """Takes a token's leading space off and lowers its case; white space alone stays as it is."""
     return token.strip().casefold() or token
 
 
@@ -124,13 +142,13 @@ def bare(token: str) -> str:
 class Explained:
     """A finished embedder, the raw backbone read the same way, and the decoder layer they share.
 
-    Args:
-        embedder: the finished one.
-        raw: the backbone before any training.
-        head: the decoder layer.
-        tokenizer: the backbone's, without the prompt.
-        backbone: that both were made from.
-        record: of the run; None where selfembed did not make the folder.
+    Attributes:
+        embedder: The finished embedder.
+        raw: The backbone before any training.
+        head: The decoder layer, on the embedder's device.
+        tokenizer: The backbone's tokenizer, without the prompt.
+        backbone: The backbone that both were made from.
+        record: The record of the run; None where selfembed did not make the folder.
     """
 
     embedder: SentenceTransformer
@@ -147,12 +165,15 @@ def load_explained(
     """Loads what is needed to explain an embedder.
 
     Args:
-        folder: of the embedder.
-        model: the backbone it was made from; None takes the one named in the record that selfembed left.
-        trust_remote_code: let the backbone's own Python code run.
+        folder: The folder of the embedder.
+        model: The backbone that it was made from; None takes the one named in the record that selfembed left.
+        trust_remote_code: Whether the backbone's own Python code may run.
+
+    Returns:
+        The embedder and its raw backbone, read the same way.
 
     Raises:
-        InputError: no such embedder, or its backbone is not known, gone, or another.
+        InputError: There is no such embedder, or its backbone is not known, gone, or another.
     """
     folder = Path(folder)
     record = RunRecord.of_folder(folder)
@@ -161,8 +182,8 @@ def load_explained(
     backbone = load_backbone(model if model is not None else record.model, trust_remote_code=trust_remote_code)
     if backbone.fingerprint != record.model_fingerprint:
         raise InputError(
-            f"model {backbone.name}: not the backbone {folder} was made from (its content differs); "
-            "name that one (`model`)"
+            f"model {backbone.name}: not the backbone {folder} was made from (its content differs); expected that "
+            "one; name it (`model`)"
         )
     embedder = without_map(load_embedder(folder, trust_remote_code=trust_remote_code))
     raw = build_embedder(
@@ -184,19 +205,24 @@ def load_explained(
 
 
 def _load_unrecorded(folder: Path, model: str | Path | None, trust_remote_code: bool) -> Explained:
-    """An embedder that others made: the raw backbone is the same folder with the backbone's weights put in.
+    """Loads an embedder that others made; the raw backbone is the same folder with the backbone's weights put in.
 
-    Rows of tokens that were added to the vocabulary stay the folder's, adapters are off. A normalisation at the end is
-    left out on both sides: the decoder layer knows no normalised vectors.
+    Rows of tokens that were added to the vocabulary stay the folder's, and adapters are off. A normalisation at the
+    end is left out on both sides, because the decoder layer knows no normalised vectors.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected one that selfembed train has made")
+        raise InputError(
+            f"embedder {folder}: no such folder; expected one that selfembed train has made; correct the path"
+        )
     require_embedder(folder)
     if model is None:
         if (folder / "config.json").is_file():
             # an encoder has no decoder layer; no model would help
             require_decoder(Backbone(str(folder), folder, trust_remote_code))
-        raise InputError(f"{folder}: no {RECORD} in it, so its backbone is not known; name it (`model`)")
+        raise InputError(
+            f"embedder {folder}: no {RECORD} in it, so its backbone is not known; expected that backbone; name it "
+            "(`model`)"
+        )
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     embedder, raw = (without_map(load_embedder(folder, trust_remote_code=trust_remote_code)) for _ in range(2))
     for side in (embedder, raw):
@@ -213,7 +239,8 @@ def _load_unrecorded(folder: Path, model: str | Path | None, trust_remote_code: 
         for name, weight in weights.items()
     ):
         raise InputError(
-            f"model {backbone.name}: its weights do not fit {folder}; expected the backbone it was made from"
+            f"model {backbone.name}: its weights do not fit {folder}; expected the backbone it was made from; name "
+            "that one (`model`)"
         )
     for name, weight in weights.items():
         places[name][: len(weight)] = weight

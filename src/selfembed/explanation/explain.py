@@ -1,4 +1,4 @@
-"""What an embedding says in words, raw and trained: all that there is to see of an embedder, in one call."""
+"""Shows in one call what there is to see of an embedder: what its embeddings say in words, raw and trained."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from selfembed.ground.progress import Progress, silent
 
 @dataclass(frozen=True, kw_only=True)
 class TextWords:
-    """What the embeddings of one text say.
+    """What the embeddings of one text say in words.
 
-    Args:
-        text: the text.
-        raw: aligned tokens of the raw backbone's embedding, likeliest first.
-        trained: of the embedder's.
-        memory: of each of the embedder's memory tokens; None where it has not several.
+    Attributes:
+        text: The text.
+        raw: Aligned tokens of the raw backbone's embedding, likeliest first.
+        trained: Aligned tokens of the trained embedder's embedding, likeliest first.
+        memory: Aligned tokens of each of the embedder's memory tokens; None for an embedder without several.
     """
 
     text: str
@@ -44,6 +44,7 @@ class TextWords:
     memory: MemoryWords | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         found: dict[str, Any] = {
             "text": self.text,
             "raw": [asdict(token) for token in self.raw],
@@ -52,7 +53,7 @@ class TextWords:
         return found if self.memory is None else {**found, "memory": self.memory.to_dict()["memory"]}
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Returns the lines for a terminal."""
         memory = [] if self.memory is None else self.memory.lines()
         return [shorten(self.text), *aligned_table(self.raw, self.trained), *memory, ""]
 
@@ -61,11 +62,11 @@ class TextWords:
 class Explanation:
     """What :func:`explain` found.
 
-    Args:
-        texts: what each text's embeddings say.
-        similarity: of two texts, why the embedder finds them alike or not; else None.
-        hits: over a corpus, how many aligned tokens occur in their text; None without a corpus.
-        space: over a corpus, the shape of the space of embeddings; None without a corpus.
+    Attributes:
+        texts: For each text, what its embeddings say in words.
+        similarity: Why the embedder finds two texts alike or not; None for any other number of texts.
+        hits: How many aligned tokens occur in their text, over a corpus; None without a corpus.
+        space: The shape of the space of embeddings, over a corpus; None without a corpus.
     """
 
     texts: list[TextWords]
@@ -74,13 +75,13 @@ class Explanation:
     space: SpectrumChange | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Returns plain JSON values."""
         found: dict[str, Any] = {"texts": [words.to_dict() for words in self.texts]}
         parts = (("similarity", self.similarity), ("hit_miss", self.hits), ("spectrum", self.space))
         return found | {name: part.to_dict() for name, part in parts if part is not None}
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Returns the lines for a terminal."""
         lines = [line for words in self.texts for line in words.lines()]
         if self.texts:
             lines.append("* occurs in the text, case and leading space aside")
@@ -105,18 +106,22 @@ def explain(
     """Shows what embeddings say in words of the model's own vocabulary, before and after training.
 
     Args:
-        embedder: folder that :func:`selfembed.train` has made; another one with ``model``.
-        texts: to explain; of two, also why they are similar or not. Without texts and corpus four examples.
-        corpus: over a sample of it: hits and misses, and the shape of the space. Anything that
-            :class:`~selfembed.data.corpus.Corpus` takes.
-        sample: texts of the corpus, at most.
-        model: the backbone the embedder was made from, if it has moved or is not recorded.
-        k: aligned tokens of a text.
-        progress: called with (task, done, total).
+        embedder: The folder of an embedder that :func:`selfembed.train` has made, or of any other with `model`.
+        texts: The texts to explain; two of them are also compared. Without texts and corpus, four examples are
+            explained.
+        corpus: A corpus, as :class:`~selfembed.data.corpus.Corpus` takes it. Hits and misses and the shape of the
+            space are measured over a sample of it.
+        sample: The largest number of texts in that sample.
+        model: The backbone that the embedder was made from, if it has moved or is not recorded.
+        k: The number of aligned tokens of a text.
+        progress: Is called with (task, done, total).
+
+    Returns:
+        What the embeddings say, with their similarity and the measures over the corpus where they were asked for.
 
     Raises:
-        InputError: no such embedder, its backbone is not known or another, an empty text, fewer than two texts in the
-            corpus.
+        InputError: There is no such embedder, its backbone is not known or is another, a text is empty, the corpus has
+            fewer than two texts, or a number is out of range.
     """
     check_value("k", k, Annotated[int, Range(least=1)])
     texts = require_texts(texts, least=0)

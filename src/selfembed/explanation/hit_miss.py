@@ -1,4 +1,4 @@
-"""Hits and misses: do the tokens that an embedding decodes to occur in its text? (Text2Token Figs. 7 and 8).
+"""Hits and misses: whether the tokens that an embedding decodes to occur in its text (Text2Token Figs. 7 and 8).
 
 Shapes: k aligned tokens of a text.
 """
@@ -15,11 +15,11 @@ from selfembed.explanation.aligned_tokens import AlignedToken
 
 @dataclass(frozen=True, kw_only=True)
 class HitMiss:
-    """Over all texts, how many of the top k aligned tokens occur in their text.
+    """How many of the top k aligned tokens occur in their text, over all texts.
 
-    Args:
-        k: aligned tokens per text.
-        histogram: entry h is the number of texts with h hits, h from 0 to k (Fig. 8).
+    Attributes:
+        k: The number of aligned tokens of a text.
+        histogram: The number of texts with h hits at place h, h from 0 to k (Text2Token Fig. 8).
     """
 
     k: int
@@ -27,34 +27,36 @@ class HitMiss:
 
     @property
     def texts(self) -> int:
+        """The number of texts."""
         return sum(self.histogram)
 
     @property
     def hits(self) -> int:
-        """Aligned tokens that occur in their text (Fig. 7)."""
+        """The number of aligned tokens that occur in their text (Fig. 7)."""
         return sum(number * texts for number, texts in enumerate(self.histogram))
 
     @property
     def misses(self) -> int:
-        """Aligned tokens that do not (Fig. 7)."""
+        """The number of aligned tokens that do not (Fig. 7)."""
         return self.texts * self.k - self.hits
 
     @property
     def share(self) -> float:
-        """Of all aligned tokens, those that occur in their text, 0 to 1."""
+        """The share of aligned tokens that occur in their text, 0 to 1."""
         return self.hits / (self.texts * self.k)
 
     @property
     def mean(self) -> float:
-        """Hits per text."""
+        """The mean number of hits in a text."""
         return self.hits / self.texts
 
     @property
     def mode(self) -> int:
-        """The commonest number of hits; the smallest of several."""
+        """The commonest number of hits; of several the smallest."""
         return self.histogram.index(max(self.histogram))
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         return {
             "texts": self.texts,
             "k": self.k,
@@ -74,10 +76,11 @@ class HitMissChange:
     trained: HitMiss
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         return {"raw": self.raw.to_dict(), "trained": self.trained.to_dict()}
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Returns the lines for a terminal."""
         lines = [
             f"{self.raw.texts:,} texts, their top {self.raw.k} aligned tokens",
             f"  {'':<18}{'raw':>8}{'trained':>9}",
@@ -93,14 +96,17 @@ class HitMissChange:
 
 
 def hit_miss(tokens: Sequence[Sequence[AlignedToken]]) -> HitMiss:
-    """Counts the aligned tokens that occur in their text (Text2Token Figs. 7 and 8; there 1,000 texts, k 10).
+    """Counts the aligned tokens that occur in their text.
 
-    A hit is :attr:`AlignedToken.in_text`: case and leading space aside. The paper compares token ids, for which
-    ``" Gold"`` is a miss where the text has ``"gold"``: on the same tokens it can only count fewer hits.
+    A hit is :attr:`AlignedToken.in_text`: case and leading space aside. The paper compares token ids, for which `"
+    Gold"` is a miss where the text has `"gold"`, so that it can only count fewer hits on the same tokens.
 
     Args:
-        tokens: the top k of every text, see :func:`selfembed.explanation.aligned_tokens.aligned_tokens`. The more
-            texts, the steadier; the paper takes random passages.
+        tokens: The top k tokens of every text, see :func:`selfembed.explanation.aligned_tokens.aligned_tokens`. The
+            more texts, the steadier the counts.
+
+    References:
+        Text2Token, Figures 7 and 8, with 1,000 random passages and k 10.
     """
     counts = Counter(sum(token.in_text for token in found) for found in tokens)
     k = len(tokens[0])

@@ -23,7 +23,7 @@ from selfembed.ground.progress import Progress, silent
 from selfembed.model.pooling import select_memory
 
 COPIES = 0.95
-"""Mean cosine from which on two memory tokens are called copies: 18 degrees apart.
+"""The mean cosine from which on two memory tokens are called copies: 18 degrees apart.
 
 LLM2Comp's tokens have 0.04 to 0.79 where they are well (CTKD) and 1.00 where they collapsed (CT-NLL); the paper names
 no bound.
@@ -37,28 +37,29 @@ _MARGIN = 34  # columns before the embedder's words in a terminal
 class MemoryRead:
     """What an embedder makes of texts: the states of the memory tokens, and the embeddings pooled from them.
 
-    Args:
-        states_NKD: final hidden states at the memory tokens, float32.
-        embedding_ND: float32.
+    Attributes:
+        states_NKD: The final hidden states at the memory tokens, float32.
+        embedding_ND: The embeddings, float32.
     """
 
     states_NKD: Tensor
     embedding_ND: Tensor
 
     def of(self, rows: Sequence[int]) -> MemoryRead:
-        """Gives the same of some of the texts."""
+        """Returns the same of some of the texts."""
         chosen = list(rows)
         return MemoryRead(self.states_NKD[chosen], self.embedding_ND[chosen])
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryCorrelation:
-    """How much memory tokens say the same.
+    """How much the memory tokens of an embedder say the same.
 
-    Args:
-        texts: N.
-        matrix: mean cosine of each memory token with each, K rows of K.
-        copies: groups of tokens of which each has at least ``COPIES`` with another; numbers from 1, as in their names.
+    Attributes:
+        texts: The number of texts, N.
+        matrix: The mean cosine of each memory token with each, K rows of K.
+        copies: Groups of tokens of which each has a mean cosine of at least :data:`COPIES` with another; numbered from
+            1.
     """
 
     texts: int
@@ -67,7 +68,7 @@ class MemoryCorrelation:
 
     @property
     def different(self) -> int:
-        """Tokens that are left when a group of copies counts as one."""
+        """The number of tokens that are left when a group of copies counts as one."""
         return len(self.matrix) - sum(len(group) - 1 for group in self.copies)
 
     @property
@@ -82,7 +83,7 @@ class MemoryCorrelation:
 
     @property
     def warning(self) -> str | None:
-        """Names the copies; None where there are none."""
+        """A sentence that names the copies; None where there are none."""
         if not self.copies:
             return None
         groups = "; ".join(_numbers(group) for group in self.copies)
@@ -92,6 +93,7 @@ class MemoryCorrelation:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         return {
             "texts": self.texts,
             "matrix": [list(row) for row in self.matrix],
@@ -105,21 +107,22 @@ class MemoryCorrelation:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryWords:
-    """The aligned tokens of one text.
+    """The aligned tokens of one text, of its embedding and of each memory token.
 
-    Args:
-        pooled: of the embedding.
-        memory: of the state of each memory token.
+    Attributes:
+        pooled: The aligned tokens of the embedding.
+        memory: The aligned tokens of the state of each memory token.
     """
 
     pooled: list[AlignedToken]
     memory: list[list[AlignedToken]]
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For a terminal, below the embedder's column: one memory token a line, its likeliest first."""
+        """Returns lines for a terminal, below the embedder's column: one memory token a line, its likeliest first."""
         lines = []
         for number, tokens in enumerate(self.memory, 1):
             shown = [f"{token.token!r}{'*' if token.in_text else ''}" for token in tokens[:_SHOWN_WORDS]]
@@ -128,7 +131,9 @@ class MemoryWords:
 
 
 def memory_tokens_of(embedder: nn.Module) -> int:
-    """K; 0 for an embedder without memory tokens, or with one only, whose state is the embedding itself."""
+    """Counts the memory tokens, K; 0 for an embedder without, or with only one, whose state is the embedding
+    itself.
+    """
     pooling = _pooling_of(embedder)
     return pooling.memory_tokens if pooling is not None else 0
 
@@ -143,20 +148,24 @@ def read_memory(
     """Reads texts once, for their memory states and their embeddings.
 
     Args:
-        embedder: with several memory tokens; in memory, or a finished folder that
+        embedder: An embedder with several memory tokens, in memory or a finished folder that
             :func:`selfembed.model.embedder.load_embedder` or sentence-transformers has loaded.
-        texts: at least one.
-        progress: told the number of texts read.
-        task: name for ``progress``.
+        texts: At least one text.
+        progress: Is told the number of texts read.
+        task: The name of this work for `progress`.
+
+    Returns:
+        The states and embeddings in the order of the texts.
 
     Raises:
-        InputError: the embedder has not several memory tokens, or there is no text.
+        InputError: The embedder has not several memory tokens, there is no text, or one is empty.
     """
     texts = require_texts(texts)
     pooling = _pooling_of(embedder)
     if pooling is None:
         raise InputError(
-            "embedder: has not several memory tokens; expected one of recipe llm2comp with memory_tokens of 2 or more"
+            "embedder: has not several memory tokens; expected one of recipe llm2comp with memory_tokens of 2 or "
+            "more; train such a one"
         )
     embedder.eval()
     order, states, embeddings = [], [], []
@@ -173,25 +182,34 @@ def read_memory(
 
 
 def correlate_memory(states_NKD: Any) -> MemoryCorrelation:
-    """The mean over texts of the cosine between the states of memory tokens i and j.
+    """Averages over texts the cosine between the states of memory tokens i and j.
 
-    LLM2Comp (arXiv 2511.17129) shows such a matrix and gives no formula: this is ours. States are taken as they come,
-    after the last norm and not centred.
+    The states are taken as they come, after the last norm and not centred.
 
     Args:
-        states_NKD: of at least two memory tokens; see :func:`read_memory`.
+        states_NKD: The states of at least two memory tokens, see :func:`read_memory`.
+
+    Returns:
+        The matrix of mean cosines, and the copies in it.
 
     Raises:
-        InputError: no text, a single memory token, or a state that is not finite or zero.
+        InputError: There is no text or only one memory token, or a state is zero or not finite.
+
+    References:
+        LLM2Comp (arXiv 2511.17129) shows such a matrix and gives no formula; this one is ours.
     """
     states_NKD = np.asarray(states_NKD.cpu() if torch.is_tensor(states_NKD) else states_NKD, dtype=np.float64)
     if states_NKD.ndim != 3 or len(states_NKD) == 0 or states_NKD.shape[1] < 2:
         raise InputError(
-            f"memory states: of shape {states_NKD.shape}; expected texts x memory tokens x width, at least 2 tokens"
+            f"states_NKD: of shape {states_NKD.shape}; expected texts x memory tokens x width, at least 2 tokens; "
+            "take what read_memory gives"
         )
     length_NK1 = np.linalg.norm(states_NKD, axis=-1, keepdims=True)
     if not np.isfinite(length_NK1).all() or not length_NK1.all():
-        raise InputError("memory states: one is not finite or of length 0; expected those of a sound embedder")
+        raise InputError(
+            "states_NKD: one is not finite or of length 0; expected finite vectors with a direction; examine the "
+            "texts and the model"
+        )
     unit_NKD = states_NKD / length_NK1
     matrix_KK = (unit_NKD @ unit_NKD.transpose(0, 2, 1)).mean(0)
     return MemoryCorrelation(
@@ -202,14 +220,17 @@ def correlate_memory(states_NKD: Any) -> MemoryCorrelation:
 def memory_words(
     read: MemoryRead, head: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, k: int = 10
 ) -> list[MemoryWords]:
-    """What memory tokens say, text by text: the top k tokens of ``softmax(W_lm m)`` for each memory state m.
+    """Decodes what memory tokens say, text by text: the top k tokens of `softmax(W_lm m)` for each memory state m.
 
     Args:
-        read: of these texts.
-        head: the raw backbone's decoder layer.
-        tokenizer: the backbone's, without the memory tokens.
-        texts: that were read.
-        k: tokens per state.
+        read: The states and embeddings of these texts.
+        head: The raw backbone's decoder layer.
+        tokenizer: The backbone's tokenizer, without the memory tokens.
+        texts: The texts that were read.
+        k: The number of tokens for each state.
+
+    Raises:
+        InputError: :func:`~selfembed.explanation.aligned_tokens.decode_vectors` refuses something.
     """
     vectors_NRD = torch.cat([read.embedding_ND[:, None], read.states_NKD], 1)
     each = vectors_NRD.shape[1]
@@ -227,26 +248,26 @@ def explain_memory(
     *,
     k: int = 10,
 ) -> list[MemoryWords]:
-    """:func:`memory_words` of texts that are yet to be read; empty where there are no texts or no memory tokens."""
+    """Reads texts and decodes what memory tokens say of them; empty where there are no texts or no memory tokens."""
     if not texts or not memory_tokens_of(embedder):
         return []
     return memory_words(read_memory(embedder, texts), head, tokenizer, texts, k=k)
 
 
 def _pooling_of(embedder: nn.Module) -> Any:
-    """The pooling over several memory tokens: ours, or the copy of it that a folder carries; None without."""
+    """Finds the pooling over several memory tokens: ours, or the copy of it that a folder carries; None without."""
     return next((module for module in embedder.children() if getattr(module, "memory_tokens", 0) > 1), None)
 
 
 def _copies(matrix_KK: np.ndarray) -> tuple[tuple[int, ...], ...]:
-    """Groups of tokens linked by mean cosines of at least ``COPIES``, numbered from 1."""
+    """Finds groups of tokens that are linked by mean cosines of at least `COPIES`, numbered from 1."""
     linked_KK = np.linalg.matrix_power((matrix_KK >= COPIES).astype(np.float64), len(matrix_KK)) > 0
     groups = {tuple((np.flatnonzero(row_K) + 1).tolist()) for row_K in linked_KK}
     return tuple(sorted(group for group in groups if len(group) > 1))
 
 
 def _numbers(group: Sequence[int]) -> str:
-    """1 to 7, or 1, 3, 4."""
+    """Lists numbers in words: 1 to 7, or 1, 3 and 4."""
     if len(group) > 2 and group[-1] - group[0] == len(group) - 1:
         return f"{group[0]} to {group[-1]}"
     return ", ".join(map(str, group[:-1])) + f" and {group[-1]}"

@@ -1,4 +1,4 @@
-"""Texts read once, raw and trained, for all that is said of a corpus.
+"""Reads texts once, raw and trained, for all that is said of a corpus.
 
 Shapes: N texts, K memory tokens, D hidden.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from sentence_transformers import SentenceTransformer
 
@@ -21,6 +21,7 @@ from selfembed.explanation.checks import require_texts
 from selfembed.explanation.hit_miss import HitMissChange, hit_miss
 from selfembed.explanation.memory_tokens import MemoryRead, memory_tokens_of, read_memory
 from selfembed.explanation.spectrum import SpectrumChange, compare_spectra
+from selfembed.ground.options import Range, check_value
 from selfembed.ground.progress import Progress, silent
 
 _HALVED_TEXTS = 50  # for the alignment of two halves
@@ -31,16 +32,17 @@ _HALVED_WORDS = 8  # of a text that is cut in half, at least
 class Reading:
     """What the raw backbone and the trained embedder make of the same texts.
 
-    Args:
-        texts: all different.
-        explained: both sides, and the decoder layer.
-        raw: the vectors of the texts on the raw side, to be asked for like an embedder's.
-        trained: the same on the other.
-        memory: what the memory tokens of the trained embedder make of the texts; None where it has not several.
-        raw_tokens: aligned tokens of each text.
-        trained_tokens: the same.
-        hits: of these tokens.
-        space: with the alignment of the two halves of a text, where at least two texts can be cut.
+    Attributes:
+        texts: The texts, all different.
+        explained: Both sides, and the decoder layer that they share.
+        raw: The vectors of the texts on the raw side, which can be asked for as of an embedder.
+        trained: The vectors of the texts on the trained side.
+        memory: What the memory tokens of the trained embedder make of the texts; None for an embedder without several.
+        raw_tokens: The aligned tokens of each text on the raw side.
+        trained_tokens: The aligned tokens of each text on the trained side.
+        hits: The hits and misses of these tokens.
+        space: The shapes of the two spaces; with the alignment of the two halves of a text, where two texts can be
+            cut.
     """
 
     texts: list[str]
@@ -55,16 +57,22 @@ class Reading:
 
 
 def sample_texts(corpus: Corpus, number: int) -> list[str]:
-    """A seeded sample of a corpus, of at most that many texts, without repetitions.
+    """Draws a seeded sample of a corpus, without repetitions.
+
+    Args:
+        corpus: The corpus.
+        number: The largest number of texts.
+
+    Returns:
+        At least two texts, all different.
 
     Raises:
-        InputError: fewer than two texts asked for, or found.
+        InputError: Fewer than two texts are asked for, or found.
     """
-    if number < 2:
-        raise InputError(f"sample {number}: expected at least 2 texts")
+    check_value("sample", number, Annotated[int, Range(least=2)])
     texts = list(dict.fromkeys(choose_texts(corpus.texts(), number, seed=0)["text"]))
     if len(texts) < 2:
-        raise InputError(f"corpus {corpus.name}: {len(texts)} text to look at; expected at least 2 different ones")
+        raise InputError(f"corpus {corpus.name}: {len(texts)} text; expected at least 2 different ones; give more")
     return texts
 
 
@@ -72,14 +80,17 @@ def read_texts(explained: Explained, texts: Sequence[str], *, k: int = 10, progr
     """Encodes texts once on either side, and measures all that can be measured of them.
 
     Args:
-        explained: the two sides.
-        texts: at least two, all different.
-        k: aligned tokens per text.
-        progress: told the number of texts read.
+        explained: The two sides.
+        texts: At least two texts, all different.
+        k: The number of aligned tokens of a text.
+        progress: Is told the number of texts read.
+
+    Returns:
+        Everything that was read and measured.
 
     Raises:
-        InputError: as :func:`~selfembed.explanation.aligned_tokens.aligned_tokens` and
-            :func:`~selfembed.explanation.spectrum.compare_spectra` do.
+        InputError: :func:`~selfembed.explanation.aligned_tokens.aligned_tokens` or
+            :func:`~selfembed.explanation.spectrum.compare_spectra` refuses something.
     """
     texts = require_texts(texts)
     words = [text.split() for text in texts]
@@ -112,7 +123,7 @@ def read_texts(explained: Explained, texts: Sequence[str], *, k: int = 10, progr
 def _read(
     embedder: SentenceTransformer, texts: list[str], progress: Progress, task: str
 ) -> tuple[KnownVectors, MemoryRead | None]:
-    """Vectors of the texts, and the states behind them where there are several memory tokens."""
+    """Reads the vectors of the texts, and the states behind them where there are several memory tokens."""
     if memory_tokens_of(embedder):
         read = read_memory(embedder, texts, progress=progress, task=task)
         return KnownVectors(texts, read.embedding_ND, device=embedder.device), read

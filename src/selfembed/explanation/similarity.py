@@ -25,13 +25,13 @@ _SHOWN = 5e-4
 
 @dataclass(frozen=True, kw_only=True)
 class WordShare:
-    """One word's part in the similarity or the difference of two texts.
+    """The part of one word in the similarity or the difference of two texts.
 
-    Args:
-        word: as its likeliest token reads, without leading space.
-        a: its probability under A's embedding, all variants of case and leading space together.
-        b: under B's.
-        contribution: to the total of the list it stands in.
+    Attributes:
+        word: The word as its likeliest token reads, without leading space.
+        a: The word's probability under A's embedding, all variants of case and leading space together.
+        b: The word's probability under B's embedding.
+        contribution: The word's part of the total of the list it stands in.
     """
 
     word: str
@@ -44,19 +44,19 @@ class WordShare:
 class Similarity:
     """The similarity of two texts, taken apart by words; see :func:`explain_similarity` for what it means.
 
-    ``shared + only_a + only_b`` is 1, and each is the sum of its words' contributions over the whole vocabulary.
+    `shared + only_a + only_b` is 1, and each is the sum of its words' contributions over the whole vocabulary.
 
-    Args:
-        text_a: A.
-        text_b: B.
-        cosine: of the two embeddings, -1 to 1.
-        shared: what both say, 0 to 1: sum of sqrt(a b), the Bhattacharyya coefficient.
-        only_a: what A says beyond B: sum of (sqrt(a) - sqrt(b))^2 / 2 over the words likelier under A.
-        only_b: the same for B.
-        shared_words: the largest contributions to ``shared``, largest first.
-        only_a_words: the largest to ``only_a``, of words that set the texts apart more than they join them (A gives
-            them at least 14 times B's probability).
-        only_b_words: the same for B.
+    Attributes:
+        text_a: The text A.
+        text_b: The text B.
+        cosine: The cosine of the two embeddings, -1 to 1.
+        shared: The part that both say, 0 to 1: sum of sqrt(a b), the Bhattacharyya coefficient.
+        only_a: The part that A says beyond B: sum of (sqrt(a) - sqrt(b))^2 / 2 over the words likelier under A.
+        only_b: The part that B says beyond A.
+        shared_words: The words with the largest contributions to `shared`, largest first.
+        only_a_words: The words with the largest contributions to `only_a`, of those that set the texts apart more than
+            they join them (A gives them at least 14 times B's probability).
+        only_b_words: The same words for B.
     """
 
     text_a: str
@@ -70,10 +70,11 @@ class Similarity:
     only_b_words: tuple[WordShare, ...]
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Returns the lines for a terminal."""
         lines = [f"{name}: {shorten(text)}" for name, text in (("A", self.text_a), ("B", self.text_b))]
         lines.append(f"cosine {self.cosine:.3f}")
         lines.append(f"in words: {self.shared:.3f} shared + {self.only_a:.3f} only A + {self.only_b:.3f} only B = 1")
@@ -103,17 +104,16 @@ def explain_similarity(
 ) -> Similarity:
     """Says in words what two texts share and what they do not, as an embedder sees them.
 
-    Each embedding is read as the distribution of its aligned tokens, ``softmax(W_lm e)`` (Text2Token Eq. 8; Nie et al.
-    2025). Tokens that differ in case and leading space only are added up into one word. With a_w and b_w the
-    probabilities of word w under A and B, every word's mass splits without remainder,
+    Each embedding is read as the distribution of its aligned tokens, `softmax(W_lm e)`. Tokens that differ in case and
+    leading space only are added up into one word. With a_w and b_w the probabilities of word w under A and B, every
+    word's mass splits without remainder,
 
         (a_w + b_w) / 2  =  sqrt(a_w b_w)  +  (sqrt(a_w) - sqrt(b_w))^2 / 2
                             shared            said by one beyond the other
 
-    so that over the vocabulary shared + only A + only B = 1. The shared part is the Bhattacharyya coefficient
-    (Bhattacharyya 1943), the cosine between the vectors sqrt(a) and sqrt(b); the rest is the squared Hellinger
-    distance. It is exact: no word is left out of the totals, and each contribution follows from the two probabilities
-    shown.
+    so that over the vocabulary shared + only A + only B = 1. The shared part is the Bhattacharyya coefficient, the
+    cosine between the vectors sqrt(a) and sqrt(b); the rest is the squared Hellinger distance. The split is exact: no
+    word is left out of the totals, and each contribution follows from the two probabilities shown.
 
     What it is not: a decomposition of the cosine. Over pairs of texts the two rise and fall together, but not in
     proportion: the cosine also counts what all embeddings of a backbone have in common and the many middling scores
@@ -124,16 +124,23 @@ def explain_similarity(
     it does not say which words of the texts made the embeddings what they are.
 
     Args:
-        embedder: any SentenceTransformer over the backbone, its vectors not normalised.
-        head: the raw backbone's decoder layer, weight (V, D).
-        tokenizer: the backbone's, without the prompt.
-        text_a: one text.
-        text_b: the other.
-        k: words listed in each part, at most.
+        embedder: Any SentenceTransformer over the backbone, its vectors not normalised.
+        head: The raw backbone's decoder layer, weight (V, D).
+        tokenizer: The backbone's tokenizer, without the prompt.
+        text_a: One text.
+        text_b: The other.
+        k: The largest number of words listed in each part.
+
+    Returns:
+        The three parts with their words.
 
     Raises:
-        InputError: an empty text, ``k`` outside the vocabulary, a head that is missing or does not fit the embedder,
-            embeddings that are not finite, zero, or normalised.
+        InputError: A text is empty, `k` is outside the vocabulary, the head is missing or does not fit the embedder,
+            or an embedding is zero, not finite or normalised.
+
+    References:
+        Text2Token, equation 8, and Nie et al. 2025 (arXiv 2406.17378), for the aligned tokens.
+        Bhattacharyya 1943, for the coefficient.
     """
     texts = require_texts([text_a, text_b])
     embedding_2D = torch.from_numpy(encode(embedder, texts))
@@ -149,15 +156,19 @@ def compare_embeddings(
     k: int = 10,
     texts: tuple[str, str] = ("A", "B"),
 ) -> Similarity:
-    """:func:`explain_similarity` of two embeddings at hand, not normalised; raises as it does.
+    """Says in words what two embeddings share, as :func:`explain_similarity` does for texts.
 
     Args:
-        embedding_a_D: of A.
-        embedding_b_D: of B.
-        head: the raw backbone's decoder layer, weight (V, D).
-        tokenizer: the backbone's, without the prompt.
-        k: words listed in each part, at most.
-        texts: A and B, to be shown.
+        embedding_a_D: The embedding of A, not normalised.
+        embedding_b_D: The embedding of B, not normalised.
+        head: The raw backbone's decoder layer, weight (V, D).
+        tokenizer: The backbone's tokenizer, without the prompt.
+        k: The largest number of words listed in each part.
+        texts: The texts A and B, to be shown.
+
+    Raises:
+        InputError: `k` is outside the vocabulary, the head is missing or does not fit, or an embedding is zero,
+            not finite or normalised.
     """
     embedding_2D = torch.stack([torch.as_tensor(side).detach().float() for side in (embedding_a_D, embedding_b_D)])
     require_decodable(embedding_2D, head, k, texts)
@@ -193,7 +204,7 @@ def compare_embeddings(
 
 
 def _words(tokenizer: PreTrainedTokenizerBase, weight_V: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The word of every token, and the words' names after their heaviest tokens."""
+    """Assigns a word to every token, and names words after their heaviest tokens."""
     decoded = tokenizer.batch_decode([[i] for i in range(len(weight_V))])
     numbers: dict[Any, int] = {}
     # Pieces of a character and rows without a token all read alike but are not the same: each stays by itself.

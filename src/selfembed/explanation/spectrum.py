@@ -1,7 +1,7 @@
-"""The shape of an embedding space, raw and trained: where training moved it, how many directions it uses.
+"""The shape of an embedding space, raw and trained: where training moved it, and how many directions it uses.
 
 Shapes: N texts, D hidden, R components (at most the smaller of N and D), P positive pairs: texts that mean the same.
-Embeddings are used as they come where a formula says E; ``unit`` means scaled to length 1.
+Embeddings are used as they come where a formula says E; `unit` means scaled to length 1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _CHUNK = 512
 class Variation:
     """How far training moved the embeddings along each principal component of the raw space (Text2Token Fig. 6).
 
-    Args:
-        by_component: v_i, length R, the component with the largest singular value first; in the embeddings' own units.
-        raw_coefficient: the mean coefficient of the raw embeddings on each component, length R, never negative: this
-            fixes the components' signs. v_i near its negative means that training emptied the component.
+    Attributes:
+        by_component: The movement v_i along each component, length R, in the embeddings' own units; the component with
+            the largest singular value comes first.
+        raw_coefficient: The mean coefficient of the raw embeddings on each component, length R, never negative, which
+            fixes the components' signs. Where v_i is near its negative, training has emptied the component.
     """
 
     by_component: tuple[float, ...]
@@ -37,18 +38,18 @@ class Variation:
 class Spectrum:
     """The shape of one embedding space.
 
-    Args:
-        texts: N.
-        width: D.
-        mean_length: mean Euclidean length of E.
-        singular_values: of the unit embeddings after their mean is taken off, largest first, length min(N, D); the
-            variance along component i is the square over N.
-        effective_rank: :func:`effective_rank` of them; from N texts at most N - 1.
-        participation_ratio: :func:`participation_ratio` of them.
-        uniformity: :func:`uniformity`, of E.
-        anisotropy: :func:`anisotropy`, of E.
-        pairs: P.
-        alignment: :func:`alignment` of the positive pairs; None without pairs.
+    Attributes:
+        texts: The number of texts, N.
+        width: The width of the embeddings, D.
+        mean_length: The mean Euclidean length of E.
+        singular_values: The singular values of the unit embeddings after their mean is taken off, largest first,
+            length min(N, D). The variance along component i is the square over N.
+        effective_rank: The :func:`effective_rank` of the singular values; at most N - 1.
+        participation_ratio: The :func:`participation_ratio` of the singular values.
+        uniformity: The :func:`uniformity` of E.
+        anisotropy: The :func:`anisotropy` of E.
+        pairs: The number of positive pairs, P.
+        alignment: The :func:`alignment` of the positive pairs; None without pairs.
     """
 
     texts: int
@@ -63,23 +64,25 @@ class Spectrum:
     alignment: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         return {**asdict(self), "singular_values": list(self.singular_values)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrumChange:
-    """Two spectra of the same texts, and the way from one to the other."""
+    """The shapes of two spaces of the same texts, and the way from one to the other."""
 
     raw: Spectrum
     trained: Spectrum
     variation: Variation
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         variation = {name: list(values) for name, values in asdict(self.variation).items()}
         return {"raw": self.raw.to_dict(), "trained": self.trained.to_dict(), "variation": variation}
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """What is measured, with how it is to be read; raw; trained."""
+        """Returns what is measured, with how it is to be read; its value raw; its value trained."""
         rows = [
             (f"effective rank (at most {min(self.raw.texts - 1, self.raw.width)})", "effective_rank", ".1f"),
             ("participation ratio (the same, leaning to the strongest)", "participation_ratio", ".1f"),
@@ -95,7 +98,7 @@ class SpectrumChange:
         ]
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Returns the lines for a terminal."""
         lines = [f"{self.raw.texts:,} texts, width {self.raw.width}", f"  {'':<56}{'raw':>9}{'trained':>9}"]
         lines += [f"  {name:<56}{raw:>9}{trained:>9}" for name, raw, trained in self.rows()]
         moved, coefficients = self.variation.by_component, self.variation.raw_coefficient
@@ -120,16 +123,16 @@ def compare_spectra(
 ) -> SpectrumChange:
     """Measures the raw and the trained embeddings of the same texts.
 
-    Both must have been read the same way: prompt, pooling, normalisation.
+    Both sides must have been read the same way: prompt, pooling, normalisation.
 
     Args:
-        raw_ND: embeddings by the raw backbone.
-        trained_ND: by the trained embedder, row by row of the same texts.
-        raw_pairs: both sides of positive pairs by the raw backbone, for :func:`alignment`.
-        trained_pairs: the same by the trained embedder.
+        raw_ND: The embeddings by the raw backbone.
+        trained_ND: The embeddings by the trained embedder, row by row of the same texts.
+        raw_pairs: The two sides of positive pairs by the raw backbone, for :func:`alignment`.
+        trained_pairs: The two sides of the same pairs by the trained embedder.
 
     Raises:
-        InputError: as :func:`measure_spectrum` and :func:`variation` do.
+        InputError: :func:`measure_spectrum` or :func:`variation` refuses something.
     """
     return SpectrumChange(
         variation=variation(raw_ND, trained_ND),
@@ -139,15 +142,15 @@ def compare_spectra(
 
 
 def measure_spectrum(embedding_ND: Any, *, pairs: tuple[Any, Any] | None = None, name: str = "the") -> Spectrum:
-    """The shape of one embedding space.
+    """Measures the shape of one embedding space.
 
     Args:
-        embedding_ND: E.
-        pairs: (P, D) embeddings of either side of positive pairs, for :func:`alignment`.
-        name: of the embeddings, for errors.
+        embedding_ND: The embeddings, E.
+        pairs: The embeddings of either side of positive pairs, each (P, D), for :func:`alignment`.
+        name: The name of the embeddings, for errors.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero, pairs of different shapes.
+        InputError: There are fewer than two texts, a row is zero or not finite, or the pairs have different shapes.
     """
     embedding_ND = require_vectors(embedding_ND, name, least=2)
     singular_R = singular_values(embedding_ND)
@@ -166,22 +169,26 @@ def measure_spectrum(embedding_ND: Any, *, pairs: tuple[Any, Any] | None = None,
 
 
 def variation(raw_ND: Any, trained_ND: Any) -> Variation:
-    """Where training moved the embeddings: Text2Token Fig. 6, after Nie et al. 2025 (arXiv 2406.17378).
+    """Measures where training moved the embeddings.
 
     The raw embeddings E0 = U S V^T are taken apart *uncentred*; with E1 the trained embeddings of the same texts,
 
         v_i = mean over the texts of ((E1 - E0) V)_i
 
-    as the authors' ``spectral_analyze.py`` has it. The sign of each column of V is arbitrary there; here it is such
-    that the raw embeddings' mean coefficient is not negative. Columns that the raw embeddings do not span, where the
-    direction is arbitrary too, are left out. The first v is far larger than the rest in the paper (10,000 texts).
+    The sign of each column of V is arbitrary in the authors' code; here it is such that the raw embeddings' mean
+    coefficient is not negative. Columns that the raw embeddings do not span, where the direction is arbitrary too, are
+    left out. The first v is far larger than the rest in the paper (10,000 texts).
 
     Args:
-        raw_ND: E0.
-        trained_ND: E1.
+        raw_ND: The raw embeddings, E0.
+        trained_ND: The trained embeddings, E1.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero, different shapes, or only one side of unit length.
+        InputError: There are fewer than two texts, a row is zero or not finite, the shapes differ, or only one side
+            has unit length.
+
+    References:
+        Text2Token, Figure 6, after Nie et al. 2025 (arXiv 2406.17378) and their `spectral_analyze.py`.
     """
     raw_ND = require_vectors(raw_ND, "raw", least=2)
     trained_ND = require_vectors(trained_ND, "trained", least=2)
@@ -193,7 +200,7 @@ def variation(raw_ND: Any, trained_ND: Any) -> Variation:
     if raw_ND.shape != trained_ND.shape:
         raise InputError(
             f"embeddings: raw of width {raw_ND.shape[1]}, trained of width {trained_ND.shape[1]}; "
-            "expected one backbone, raw and trained"
+            "expected one backbone, raw and trained; embed with that"
         )
     unit = [of_unit_length(side_ND) for side_ND in (raw_ND, trained_ND)]
     if unit[0] != unit[1]:
@@ -213,13 +220,13 @@ def variation(raw_ND: Any, trained_ND: Any) -> Variation:
 
 
 def singular_values(embedding_ND: Any) -> np.ndarray:
-    """Singular values of the unit embeddings after their mean is taken off, largest first, shape (min(N, D),).
+    """Computes the singular values of the unit embeddings after their mean is taken off, shape (min(N, D),).
 
-    Their squares over N are the eigenvalues of the covariance, whose spectrum LLM2Comp plots (arXiv 2511.17129).
-    What float32 cannot tell from zero is zero.
+    They come largest first, and their squares over N are the eigenvalues of the covariance, whose spectrum LLM2Comp
+    plots (arXiv 2511.17129). What float32 cannot tell from zero is zero.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero.
+        InputError: There are fewer than two texts, or a row is zero or not finite.
     """
     unit_ND = _unit(require_vectors(embedding_ND, "the", least=2))
     singular_R = np.linalg.svd(unit_ND - unit_ND.mean(0), compute_uv=False)
@@ -229,10 +236,13 @@ def singular_values(embedding_ND: Any) -> np.ndarray:
 
 
 def effective_rank(singular_R: Any) -> float:
-    """The exponential of the entropy of the singular values' shares s = sigma / sum sigma: exp(-sum s_i ln s_i).
+    """Counts the directions in use: the exponential of the entropy of the singular values' shares of their sum.
 
-    R equal singular values give R, a single one gives 1; 0 where nothing varies.
-    Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", definition 1.
+    With the shares s = sigma / sum sigma this is exp(-sum s_i ln s_i). R equal singular values give R, a single one
+    gives 1; it is 0 where nothing varies.
+
+    References:
+        Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", definition 1.
     """
     singular_R = np.asarray(singular_R, dtype=np.float64)
     if not singular_R.any():
@@ -242,10 +252,13 @@ def effective_rank(singular_R: Any) -> float:
 
 
 def participation_ratio(singular_R: Any) -> float:
-    """(sum lambda_i)^2 / sum lambda_i^2 of the variances lambda = sigma^2.
+    """Counts the directions in use: (sum lambda_i)^2 / sum lambda_i^2 of the variances lambda = sigma^2.
 
-    R equal singular values give R, a single one gives 1; 0 where nothing varies. It leans to the large ones more than
-    :func:`effective_rank` does. Gao et al. 2017, "A theory of multineuronal dimensionality, dynamics and measurement".
+    R equal singular values give R, a single one gives 1; it is 0 where nothing varies. It leans to the large ones more
+    than :func:`effective_rank` does.
+
+    References:
+        Gao et al. 2017, "A theory of multineuronal dimensionality, dynamics and measurement".
     """
     singular_R = np.asarray(singular_R, dtype=np.float64)
     if not singular_R.any():
@@ -255,31 +268,37 @@ def participation_ratio(singular_R: Any) -> float:
 
 
 def alignment(left_PD: Any, right_PD: Any) -> float:
-    """Mean squared distance of the unit embeddings of positive pairs: 0 (equal) to 4 (opposite).
-
-    Wang and Isola 2020 (arXiv 2005.10242), L_align with alpha 2.
+    """Averages the squared distance of the unit embeddings of positive pairs: 0 (equal) to 4 (opposite).
 
     Args:
-        left_PD: one text of each pair.
-        right_PD: the other.
+        left_PD: The embedding of one text of each pair.
+        right_PD: The embedding of the other text.
 
     Raises:
-        InputError: a row not finite or zero, different shapes.
+        InputError: A row is zero or not finite, or the shapes differ.
+
+    References:
+        Wang and Isola 2020 (arXiv 2005.10242), L_align with alpha 2.
     """
     left_PD, right_PD = require_vectors(left_PD, "left"), require_vectors(right_PD, "right")
     if left_PD.shape != right_PD.shape:
-        raise InputError(f"pairs: of shapes {left_PD.shape} and {right_PD.shape}; expected two of the same shape")
+        raise InputError(
+            f"pairs: of shapes {left_PD.shape} and {right_PD.shape}; expected two of the same shape; pair them up"
+        )
     return float(np.square(_unit(left_PD) - _unit(right_PD)).sum(1).mean())
 
 
 def uniformity(embedding_ND: Any) -> float:
-    """Logarithm of the mean of exp(-2 |x - y|^2) over all pairs of different texts, unit embeddings.
+    """Computes the logarithm of the mean of exp(-2 |x - y|^2) over all pairs of different texts, unit embeddings.
 
-    0 where all embeddings are equal; about -4 where they spread evenly over many dimensions. Lower is more uniform.
-    Wang and Isola 2020 (arXiv 2005.10242), L_uniform with t 2.
+    It is 0 where all embeddings are equal, and about -4 where they spread evenly over many dimensions: lower is more
+    uniform.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero.
+        InputError: There are fewer than two texts, or a row is zero or not finite.
+
+    References:
+        Wang and Isola 2020 (arXiv 2005.10242), L_uniform with t 2.
     """
     unit_ND = _unit(require_vectors(embedding_ND, "the", least=2))
     total, texts = 0.0, len(unit_ND)
@@ -291,13 +310,16 @@ def uniformity(embedding_ND: Any) -> float:
 
 
 def anisotropy(embedding_ND: Any) -> float:
-    """Mean cosine over all pairs of different texts: 0 for a space without a preferred direction, 1 for a single ray.
+    """Averages the cosine over all pairs of different texts: 0 where no direction is preferred, 1 for a single ray.
 
-    Ethayarajh 2019 (arXiv 1909.00512) samples random pairs; the mean over all of them is
-    (|sum of the unit embeddings|^2 - N) / (N (N - 1)), as cheap and exact.
+    The mean over all pairs is (|sum of the unit embeddings|^2 - N) / (N (N - 1)): as cheap as a sample of them, and
+    exact.
 
     Raises:
-        InputError: fewer than two texts, a row not finite or zero.
+        InputError: There are fewer than two texts, or a row is zero or not finite.
+
+    References:
+        Ethayarajh 2019 (arXiv 1909.00512), with random pairs.
     """
     unit_ND = _unit(require_vectors(embedding_ND, "the", least=2))
     texts = len(unit_ND)

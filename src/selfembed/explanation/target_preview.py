@@ -1,4 +1,4 @@
-"""Token targets of a sample of texts, to be looked at before anything is trained.
+"""Token targets of a sample of texts, shown before anything is trained.
 
 Shapes: N texts, S sum of all supports.
 """
@@ -32,20 +32,20 @@ _SHOWN_TOKENS = 8
 
 @dataclass(kw_only=True)
 class TargetPreview:
-    """What the targets of one stage look like.
+    """The figures of the targets of one stage.
 
-    Args:
-        stage: name of the stage.
-        texts: size of the sample; every figure but ``empty`` is over those with a target.
-        empty: share of texts without a target.
-        entropy_nats: median.
-        effective_support: median of exp(entropy).
-        support: median number of tokens with weight.
-        punctuation: share of the weight on tokens without a letter or digit.
-        function_words: share of the weight on closed-class English words.
-        commonest: the token that most often weighs most, and the share of texts in which it does.
-        samples: texts with their heaviest tokens.
-        warnings: in plain words.
+    Attributes:
+        stage: The name of the stage.
+        texts: The size of the sample; every figure but `empty` is over the texts with a target.
+        empty: The share of texts without a target.
+        entropy_nats: The median entropy of a target, in nats.
+        effective_support: The median of exp(entropy): the number of equal tokens that a target is worth.
+        support: The median number of tokens with weight.
+        punctuation: The share of the weight on tokens without a letter or digit.
+        function_words: The share of the weight on closed-class English words.
+        commonest: The token that most often weighs most, and the share of texts in which it does.
+        samples: Some texts with their heaviest tokens.
+        warnings: Sentences on targets that teach little.
     """
 
     stage: str
@@ -61,10 +61,11 @@ class TargetPreview:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Returns the lines for a terminal."""
         lines = [f"{self.texts:,} texts, {self.empty:.1%} without a target"]
         if self.empty < 1:
             lines += [
@@ -85,8 +86,17 @@ def preview(plan: Plan, *, texts: int = 500, show: int = 5, progress: Progress =
 
     Targets that training makes in the step are shown as they are made beforehand.
 
+    Args:
+        plan: The plan of a run.
+        texts: The size of the sample.
+        show: The number of texts that are shown with their heaviest tokens.
+        progress: Is told how far the work is.
+
+    Returns:
+        The figures of each stage that has token targets.
+
     Raises:
-        InputError: a sample size below 1, or a recipe without token targets.
+        InputError: `texts` is below 1 or `show` below 0, or no stage has token targets.
     """
     check_value("texts", texts, Annotated[int, Range(least=1)])
     check_value("show", show, Annotated[int, Range(least=0)])
@@ -100,13 +110,13 @@ def preview(plan: Plan, *, texts: int = 500, show: int = 5, progress: Progress =
     if not views:
         raise InputError(
             f"recipe {plan.recipe.name}: none of its stages ({', '.join(plan.recipe.stages)}) has token targets to "
-            "show; expected a recipe such as text2token"
+            "show; expected a recipe with some; choose one such as text2token"
         )
     return views
 
 
 def view_of(stage: str, targets: TokenTargets, texts: list[str], tokenizer: Any, show: int) -> TargetPreview:
-    """The figures, samples and warnings of one stage's targets."""
+    """Measures one stage's targets, and picks samples and warnings."""
     filled_N = targets.support_N > 0
     view = TargetPreview(stage=stage, texts=len(targets), empty=float(1 - filled_N.mean()))
     view.samples = [
@@ -134,7 +144,7 @@ def view_of(stage: str, targets: TokenTargets, texts: list[str], tokenizer: Any,
 
 
 def warnings_of(view: TargetPreview, targets: TokenTargets) -> list[str]:
-    """Plain words for targets that teach little."""
+    """Warns in plain words of targets that teach little."""
     warnings = []
     if view.entropy_nats > 0.9 * np.log(targets.vocab_size):
         warnings.append(
@@ -154,13 +164,16 @@ def warnings_of(view: TargetPreview, targets: TokenTargets) -> list[str]:
 
 
 def heaviest(targets: TokenTargets, row: int) -> list[tuple[int, float]]:
+    """Returns the heaviest tokens of one text, with their weights."""
     ids, weights = targets.row(row)
     return list(zip(ids[:_SHOWN_TOKENS], weights[:_SHOWN_TOKENS], strict=True))
 
 
 def weight_where(targets: TokenTargets, ids: set[int]) -> float:
+    """Sums the weight on some tokens over all texts."""
     return float(targets.weights_S[np.isin(targets.ids_S, sorted(ids))].sum())
 
 
 def readable(word: str) -> bool:
+    """Tells whether a word has a letter or digit."""
     return any(unicodedata.category(character)[0] in "LN" for character in word)

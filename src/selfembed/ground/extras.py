@@ -10,6 +10,7 @@ from selfembed.errors import MissingPackage
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "eval": ("scoring embedders", ("mteb", "pytrec_eval", "scipy")),
     "search": ("searching by words", ("bm25s", "snowballstemmer")),
+    "faiss": ("approximate search", ("faiss",)),
     "explain": ("the report's pictures", ("matplotlib",)),
     "tagger": ("the tagger 'hanta'", ("HanTa",)),
     "spacy": ("a tagger of spaCy's", ("spacy",)),

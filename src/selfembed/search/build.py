@@ -1,4 +1,4 @@
-"""Making an index and bringing it up to date: only what is new is read and encoded.
+"""Makes an index and brings it up to date: only what is new is read and encoded.
 
 Shapes: N passages, D dimensions, B rows of a block.
 """
@@ -15,9 +15,10 @@ import numpy as np
 from torch import nn
 
 from selfembed.errors import InputError
+from selfembed.ground.extras import require_extra
 from selfembed.ground.files import arriving_folder, write_json, writing
 from selfembed.ground.progress import Progress, silent
-from selfembed.search.dense import DenseIndex, float_type, new_vectors, require_store, unit, write_codes
+from selfembed.search.dense import DenseIndex, float_type, new_vectors, unit, write_codes
 from selfembed.search.encoder import Encoder, checked
 from selfembed.search.folder import (
     KEY_BYTES,
@@ -33,7 +34,7 @@ from selfembed.search.folder import (
     clear_leftovers,
 )
 from selfembed.search.lexical import LexicalIndex, Words
-from selfembed.search.nearest import NearestIndex, require_faiss
+from selfembed.search.nearest import NearestIndex
 from selfembed.search.passage_file import PassageFile
 from selfembed.search.passages import Passage, Skipped, find_sources, read_passages
 from selfembed.search.sparse import SparseIndex, sparse_rows
@@ -47,15 +48,15 @@ _ROWS = 4096  # vectors written together
 
 @dataclass(kw_only=True)
 class IndexReport:
-    """What making an index came to.
+    """What was done to make an index.
 
-    Args:
-        files: sources in the index.
-        files_read: of these, new or changed ones.
-        passages: in the index.
-        encoded: texts that were encoded now.
-        unchanged: whether the index was up to date already.
-        skipped: what reading left out: reason -> how often.
+    Attributes:
+        files: The number of sources in the index.
+        files_read: The number of sources that were new or had changed.
+        passages: The number of passages in the index.
+        encoded: The number of texts that were encoded now.
+        unchanged: Whether the index was up to date already.
+        skipped: How often reading left something out, by the reason.
     """
 
     files: int = 0
@@ -69,27 +70,31 @@ class IndexReport:
 def write_index(
     out: str | Path, encoder: Encoder, sources: Any, settings: IndexSettings, *, progress: Progress = silent
 ) -> IndexReport:
-    """Makes an index, or brings the one that is there up to date with its sources.
+    """Makes an index, or brings the one in the folder up to date with its sources.
 
-    What is there is kept by content: a file by its hash, a text by its hash. Whoever stops it keeps what was encoded,
-    and the same call goes on from there; the index itself changes in one step at the end.
+    What is there is kept by content: a file by its hash, a text by its hash. A stopped run keeps what was encoded, and
+    the same call goes on from there; the index itself changes in one step at the end.
 
     Args:
-        out: folder of the index.
-        encoder: of the passages.
-        sources: as a Corpus takes them; texts of other sources leave the index.
-        settings: what the index is made like.
-        progress: told what is read and encoded.
+        out: The folder of the index.
+        encoder: The encoder of the passages.
+        sources: All sources of the index, as :class:`~selfembed.data.corpus.Corpus` takes them; texts of other sources
+            leave it.
+        settings: How the index is made.
+        progress: Is told how many passages are read and texts encoded.
+
+    Returns:
+        What was done.
 
     Raises:
-        InputError: a setting is unknown, an extra is missing, a source is bad, there is no text, the folder is not an
-            index or that of another embedder, an encoder that gives no vectors, another process at the same index, a
-            full disk.
+        InputError: An extra is missing, a source cannot be read, there is no text, the folder holds something else or
+            the index of another embedder, the encoder gives no usable vectors, another process writes the same index,
+            or the disk is full.
     """
     out = Path(out)
-    require_store(settings.vectors)
-    require_faiss(settings.approximate)
-    Words(settings.language)
+    if settings.approximate is not None:
+        require_extra(settings.approximate)
+    Words(settings.language)  # asks for its extra too
     old = _existing(out, encoder)
     unfinished = Unfinished(out, encoder.fingerprint)
     done = False
@@ -104,16 +109,16 @@ def write_index(
 
 
 def _existing(out: Path, encoder: Encoder) -> IndexData | None:
-    """The index that is to be brought up to date."""
+    """Opens the index that is to be brought up to date; returns None where there is none."""
     if not (out / MANIFEST).is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"index {out}: is there already and no index; choose another folder")
+            raise InputError(f"index {out}: is there already and no index; expected a new folder; choose another one")
         return None
     manifest = Manifest.read(out)
     if manifest.fingerprint != encoder.fingerprint:
         raise InputError(
             f"index {out}: made by another embedder ({manifest.embedder}, or what it was then) than {encoder.name}; "
-            "choose another folder, or remove this one to index all texts again"
+            "expected the same; choose another folder, or remove this one to index all texts again"
         )
     return IndexData(out, manifest)
 
@@ -133,7 +138,10 @@ def _write(
         _collect(reading, sources, settings, old, report, skipped, progress)
     if not reading.count:
         left_out = ", ".join(f"{reason} ({count})" for reason, count in sorted(skipped.counts.items()))
-        raise InputError(f"no text in {_shown(sources)}: skipped {left_out or 'nothing'}; give a source that has text")
+        raise InputError(
+            f"corpus {_shown(sources)}: no text in it (skipped: {left_out or 'nothing'}); expected at least one; give "
+            "a source that has text"
+        )
     keys = reading.keys()
     report.files, report.passages, report.skipped = len(reading.files), reading.count, skipped.counts
     head = _head(encoder, settings.sparse)
@@ -210,7 +218,7 @@ def _collect(
 
 
 def _vectors_fit(before: IndexSettings, now: IndexSettings) -> bool:
-    """Whether what is stored can become what is wanted without encoding."""
+    """Tells whether the stored vectors and sparse rows can become what is wanted without encoding."""
     exact = float_type(before.vectors) == np.float32 or float_type(before.vectors) == float_type(now.vectors)
     return exact and now.sparse in (0, before.sparse)
 
@@ -246,11 +254,14 @@ def _encode(
 
 
 def _head(encoder: Encoder, sparse: int) -> nn.Module | None:
-    """The decoder layer for the sparse view, asked for before anything is encoded."""
+    """Loads the decoder layer for the sparse view, before anything is encoded; returns None without such a view."""
     if not sparse:
         return None
     if encoder.head is None:
-        raise InputError(f"embedder {encoder.name}: no decoder layer is known for the sparse view; leave sparse out")
+        raise InputError(
+            f"sparse {sparse}: no decoder layer is known of embedder {encoder.name}; expected one for the sparse "
+            "view; leave sparse out"
+        )
     return encoder.head()
 
 
@@ -307,7 +318,7 @@ def _write_data(
 
 
 def _paths(sources: Any) -> list[str] | None:
-    """The sources as paths that hold from anywhere; None where one is no path."""
+    """Returns the sources as paths that hold from anywhere; None where one is no path."""
     listed = list(sources) if isinstance(sources, list | tuple) else [sources]
     if not all(isinstance(source, str | os.PathLike) for source in listed):
         return None

@@ -7,42 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from sentence_transformers.util.quantization import quantize_embeddings
 
-from selfembed.errors import InputError
 from selfembed.search.ranking import Ranking, best_rows
 
-STORES = ("float32", "float16", "int8", "binary")
+Store = Literal["float32", "float16", "int8", "binary"]
+STORES: tuple[Store, ...] = get_args(Store)
 """How vectors may be kept; the last two are codes to search in, with float16 vectors beside them to rescore by."""
 
 RESCORE = 8
-"""How many times more results than wanted are rescored."""
+"""How many times more results than wanted are found by codes, to be rescored by the vectors."""
 
 _VECTORS, _CODES, _RANGES = "vectors.npy", "codes.npy", "ranges.npy"
 _BLOCK_BYTES = 64 << 20
 _CACHED_BYTES = 1 << 19  # of a block that becomes float32 first: more would leave the processor's caches
 
 
-def require_store(store: str) -> None:
-    """Refuses an unknown way to keep vectors.
-
-    Raises:
-        InputError: it is none of `STORES`.
-    """
-    if store not in STORES:
-        raise InputError(f"vectors {store!r}: expected one of {', '.join(STORES)}")
-
-
 def float_type(store: str) -> type[np.floating]:
-    """The type of the vectors in a store."""
+    """Returns the type of the vectors in a store."""
     return np.float32 if store == "float32" else np.float16
 
 
 def new_vectors(folder: Path, store: str, passages: int, dimensions: int) -> np.memmap:
-    """An empty mapped matrix of a store's vectors, shape (N, D), to be filled with unit vectors."""
+    """Creates a mapped matrix for a store's vectors, shape (N, D), to be filled with unit vectors."""
     return np.lib.format.open_memmap(
         folder / _VECTORS, mode="w+", dtype=float_type(store), shape=(passages, dimensions)
     )
@@ -51,12 +42,12 @@ def new_vectors(folder: Path, store: str, passages: int, dimensions: int) -> np.
 def write_codes(folder: Path, store: str) -> None:
     """Writes the codes of a store whose vectors are complete; a float store needs none.
 
-    The codes are those of sentence-transformers' ``quantize_embeddings``: int8 between the least and largest value of
+    The codes are those of sentence-transformers' `quantize_embeddings`: int8 between the least and largest value of
     each dimension, over all passages, or one bit a dimension, whether it is above zero.
 
     Args:
-        folder: with the vectors.
-        store: one of `STORES`.
+        folder: The folder with the vectors.
+        store: The way vectors are kept, one of :data:`STORES`.
     """
     if store not in ("int8", "binary"):
         return
@@ -80,7 +71,7 @@ def write_codes(folder: Path, store: str) -> None:
 
 
 def bit_codes(vectors_BD: np.ndarray) -> np.ndarray:
-    """One bit a dimension (sentence-transformers' "ubinary"), filled up to 64-bit words, shape (B, W)."""
+    """Encodes vectors as one bit a dimension (sentence-transformers' "ubinary"), filled up to 64-bit words, (B, W)."""
     bytes_BX = quantize_embeddings(vectors_BD, "ubinary")
     padded = np.zeros((len(bytes_BX), -(-bytes_BX.shape[1] // 8) * 8), np.uint8)
     padded[:, : bytes_BX.shape[1]] = bytes_BX
@@ -98,7 +89,7 @@ def blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def unit(vectors_BD: np.ndarray) -> np.ndarray:
-    """Vectors of length 1 in float32."""
+    """Scales vectors to length 1, in float32."""
     vectors_BD = np.asarray(vectors_BD, dtype=np.float32)
     unit_BD: np.ndarray = vectors_BD / np.linalg.norm(vectors_BD, axis=-1, keepdims=True)
     return unit_BD
@@ -111,8 +102,8 @@ class DenseIndex:
         """Opens what :func:`new_vectors` and :func:`write_codes` have left.
 
         Args:
-            folder: of the files.
-            store: one of `STORES`.
+            folder: The folder with the files.
+            store: The way vectors are kept, one of :data:`STORES`.
         """
         self.store = store
         self.vectors_ND = np.load(folder / _VECTORS, mmap_mode="r")
@@ -123,11 +114,14 @@ class DenseIndex:
         """Ranks passages by their cosine with a query.
 
         Args:
-            query_D: of any length but zero, float32, shape (D,).
-            depth: results at most.
-            rescore: of a store with codes, how many times more results than ``depth`` are found by the codes and
-                then ranked by the vectors; 0 leaves the codes' own scores (int8: near the cosine; binary: the share
-                of equal bits, -1 to 1).
+            query_D: The embedding of the query, float32, shape (D,), of any length but zero.
+            depth: The largest number of results.
+            rescore: For a store with codes, how many times more results than `depth` are found by the codes and then
+                ranked by the vectors. 0 leaves the scores of the codes (int8: near the cosine; binary: the share of
+                equal bits, scaled to -1 to 1).
+
+        Returns:
+            The best passages with their scores.
         """
         query_D = unit(query_D)
         if self.codes is None:
@@ -137,7 +131,7 @@ class DenseIndex:
         return self.rescored(query_D, found.rows, depth) if rescore else found
 
     def rescored(self, query_D: np.ndarray, rows: np.ndarray, depth: int) -> Ranking:
-        """Some rows ranked by the vectors themselves."""
+        """Ranks some rows by the vectors themselves."""
         rows = np.sort(rows)  # in the order of the file
         score_K = np.asarray(self.vectors_ND[rows], dtype=np.float32) @ unit(query_D)
         return best_rows(score_K, depth, rows)
@@ -149,7 +143,7 @@ class DenseIndex:
         return best_rows(score_N, depth)
 
     def _by_int8(self, query_D: np.ndarray, depth: int) -> Ranking:
-        """The query stays in floats: codes are read as the middles of their steps."""
+        """Ranks by int8 codes, read as the middles of their steps; the query stays in floats."""
         assert self.codes is not None and self._ranges_2D is not None
         start_D = self._ranges_2D[0]
         step_D = (self._ranges_2D[1] - start_D) / 255

@@ -1,4 +1,4 @@
-"""Who turns texts into vectors for an index, and how it is known again.
+"""What turns texts into vectors for an index, and how an index recognises it.
 
 Shapes: B texts, D dimensions.
 """
@@ -18,7 +18,7 @@ from selfembed.ground.hashing import files_hash
 from selfembed.ground.page import shorten
 
 Encode = Callable[[Sequence[str]], np.ndarray]
-"""Vectors of texts, float32, shape (B, D), as the model gives them."""
+"""Encodes texts: returns their vectors as the model gives them, float32, shape (B, D)."""
 
 # What lies in an embedder's folder and says nothing of its vectors.
 _BESIDE = (".md", ".html", ".partial")
@@ -27,14 +27,14 @@ _RECORD = "selfembed.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """Texts to vectors, under a name that is checked.
+    """What turns texts into vectors, under a fingerprint that an index checks.
 
     Args:
-        name: of the embedder: its folder.
-        fingerprint: of all that its vectors depend on; an index refuses any other.
-        passages: encodes passages.
-        queries: encodes questions.
-        head: gives the decoder layer for the sparse view; None where there is none.
+        name: The name of the embedder: its folder.
+        fingerprint: A hash of everything its vectors depend on; an index refuses any other.
+        passages: Encodes passages.
+        queries: Encodes questions.
+        head: Loads the decoder layer for the sparse view; None where there is none.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Encoder:
 
 
 def folder_fingerprint(folder: str | Path) -> str:
-    """64 hex digits of SHA-256 over the files of an embedder's folder; reports, cards and records do not count.
+    """Hashes the files of an embedder's folder to 64 hex digits of SHA-256; reports, cards and records do not count.
 
     Raises:
-        InputError: there is no such folder, or no embedder in it.
+        InputError: There is no such folder, or no embedder in it.
     """
     folder = Path(folder)
     if not (folder / "modules.json").is_file():
         raise InputError(
             f"embedder {folder}: has no modules.json; expected a folder that selfembed train or sentence-transformers "
-            "has made"
+            "has made; correct the path"
         )
     files = [
         file
@@ -70,17 +70,20 @@ def folder_fingerprint(folder: str | Path) -> str:
 def load_encoder(
     folder: str | Path, *, batch_size: int = 32, device: str | None = None, loaded: Any = None, model: Any = None
 ) -> Encoder:
-    """The encoder of an embedder's folder; the model itself is loaded when the first text is encoded.
+    """Prepares the encoder of an embedder's folder; the model itself is loaded when the first text is encoded.
 
     Args:
-        folder: of the embedder.
-        batch_size: texts in one forward pass, at most; fewer long ones.
-        device: as SentenceTransformer takes it; None lets it choose.
-        loaded: the embedder itself, where it is loaded already.
-        model: the backbone, for the sparse view; None takes the one that the folder's record names.
+        folder: The folder of the embedder.
+        batch_size: The largest number of texts in one forward pass; long texts come in smaller batches.
+        device: The device, as `SentenceTransformer` takes it; None lets it choose.
+        loaded: The embedder itself, where it is loaded already.
+        model: The backbone, for the sparse view; None takes the one that the folder's record names.
+
+    Returns:
+        The encoder, under the folder's absolute path and its fingerprint.
 
     Raises:
-        InputError: there is no such folder, or no embedder in it.
+        InputError: There is no such folder, or no embedder in it.
     """
     folder = Path(folder)
     models = [loaded] if loaded is not None else []
@@ -121,31 +124,36 @@ def _recorded_model(folder: Path) -> str:
 
     record = folder / _RECORD
     if not record.is_file():
-        raise InputError(f"{folder}: no {_RECORD} in it, so its backbone is not known; name the backbone")
+        raise InputError(
+            f"embedder {folder}: no {_RECORD} in it, so its backbone is not known; expected one for the sparse view; "
+            "name it (`model`)"
+        )
     return str(json.loads(record.read_text())["model"])
 
 
 def checked(vectors: Any, texts: Sequence[str], dimensions: int | None) -> np.ndarray:
-    """The vectors in float32, once each is proven to be one.
+    """Returns vectors in float32, once each is known to be one.
 
     Args:
-        vectors: what an encode gave for the texts.
-        texts: that were encoded.
-        dimensions: expected; None takes what comes.
+        vectors: The vectors that an encoder gave for the texts.
+        texts: The texts that were encoded.
+        dimensions: The expected width; None accepts any.
 
     Raises:
-        InputError: another shape, or a vector that is not finite or zero.
+        InputError: The vectors have another shape, or one of them is zero or not finite.
     """
     vectors_BD = np.asarray(vectors, dtype=np.float32)
     expected = (len(texts), dimensions or (vectors_BD.shape[-1] if vectors_BD.ndim == 2 else "width"))
     if vectors_BD.shape != expected:
-        raise InputError(f"vectors: of shape {vectors_BD.shape}; expected {expected}, one row a text")
+        raise InputError(
+            f"vectors: of shape {vectors_BD.shape}; expected {expected}, one row a text; give another encoder"
+        )
     wrong_B = ~np.isfinite(vectors_BD).all(-1) | (vectors_BD == 0).all(-1)
     if wrong_B.any():
         row = int(wrong_B.argmax())
         kind = "zero" if np.isfinite(vectors_BD[row]).all() else "not finite"
         raise InputError(
-            f"vectors: that of {shorten(texts[row], 60)!r} is {kind}; expected numbers; encode in float32, and if it "
-            "stays so, the training diverged"
+            f"vectors: that of {shorten(texts[row], 60)!r} is {kind}; expected finite numbers, not all 0; encode in "
+            "float32, and if it stays so, the training diverged"
         )
     return vectors_BD

@@ -1,4 +1,4 @@
-"""An index on disk: what it says of itself, and its files.
+"""An index on disk: its description of itself, and its files.
 
 An index is a folder with `index.json` and one sub-folder of data that it names. An update writes another sub-folder
 beside it and then the new `index.json` in one step, so that whoever opens an index finds all of the old or all of the
@@ -14,12 +14,15 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
+from selfembed.search.dense import Store
+from selfembed.search.lexical import Language
 from selfembed.search.passages import Reading
 
 MANIFEST = "index.json"
@@ -32,35 +35,42 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSettings:
-    """What an index is made like.
+    """How an index is made.
 
     Args:
-        reading: how sources are read and cut.
-        language: of the lexical side's stop words and stemmer.
-        vectors: how vectors are kept, see :data:`selfembed.search.dense.STORES`.
-        sparse: tokens of the sparse view; 0 leaves it out.
-        approximate: "faiss" for its graph of neighbours instead of exact search; None for exact search.
+        reading: How sources are read and cut.
+        language: The language of the lexical side's stop words and stemmer, see
+            :data:`selfembed.search.lexical.LANGUAGES`.
+        vectors: How vectors are kept, see :data:`selfembed.search.dense.STORES`.
+        sparse: The number of tokens in the sparse view; 0 leaves it out.
+        approximate: `"faiss"` to search its graph of neighbours; None to search exactly.
+
+    Raises:
+        InputError: A value is of another kind, out of range or not among its choices.
     """
 
     reading: Reading = Reading()
-    language: str = "english"
-    vectors: str = "float32"
-    sparse: int = 0
-    approximate: str | None = None
+    language: Language = "english"
+    vectors: Store = "float32"
+    sparse: Annotated[int, Range(least=0)] = 0
+    approximate: Literal["faiss"] | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedFile:
-    """A source as it was when it was indexed: as :class:`selfembed.search.passages.Source`, and its passages.
+    """A source as it was when it was indexed, with its passages.
 
-    Args:
-        name: of the source.
-        hash: of its content.
-        size: in bytes.
-        mtime_ns: of its last change.
-        unit: what the places of its passages count.
-        first: row of its first passage in the index.
-        passages: how many it has.
+    Attributes:
+        name: The source's name: a file's absolute path.
+        hash: The hash of the file's content, 32 hex digits; empty where there is no file.
+        size: The size of the file in bytes.
+        mtime_ns: The time of the file's last change, in nanoseconds.
+        unit: The unit that the places of its passages are counted in.
+        first: The row of its first passage in the index.
+        passages: The number of its passages.
     """
 
     name: str
@@ -73,11 +83,11 @@ class IndexedFile:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """What its passages depend on beside the settings: the content, and the suffix that says how to read it."""
+        """Returns what its passages depend on besides the settings: the content, and the suffix for its kind."""
         return self.hash, Path(self.name).suffix
 
     def changed(self) -> bool:
-        """Whether the file is gone or another by now, judged by size and time."""
+        """Tells whether the file is gone or has changed by now, judged by size and time."""
         if not self.hash:
             return False
         try:
@@ -89,19 +99,19 @@ class IndexedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an index says of itself.
+    """The description that an index carries of itself.
 
-    Args:
-        data: name of the sub-folder of data.
-        embedder: folder of the embedder that made the vectors.
-        fingerprint: of the embedder.
-        dimensions: of the vectors.
-        passages: in all.
-        settings: what it is made like.
-        sources: the paths that were given; None where some were no paths.
-        files: in the order of their passages.
-        skipped: what reading left out: reason -> how often.
-        checksums: of the files of data.
+    Attributes:
+        data: The name of the sub-folder with the data.
+        embedder: The folder of the embedder that made the vectors.
+        fingerprint: The fingerprint of that embedder.
+        dimensions: The width of the vectors.
+        passages: The number of passages.
+        settings: How the index is made.
+        sources: The paths that were given; None where one of them was no path.
+        files: The sources in the order of their passages.
+        skipped: How often reading left something out, by the reason.
+        checksums: The checksums of the files with the data, by name.
     """
 
     data: str
@@ -116,50 +126,53 @@ class Manifest:
     checksums: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Returns plain JSON values."""
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Reads it from an index's folder.
+        """Reads the description from an index's folder.
 
         Raises:
-            InputError: there is no index, or its manifest cannot be read.
+            InputError: There is no index, its description is damaged, or another version of selfembed made it.
         """
         file = folder / MANIFEST
         if not file.is_file():
             what = "has no index.json" if folder.is_dir() else "no such folder"
-            raise InputError(f"index {folder}: {what}; expected one that selfembed index has made")
+            raise InputError(f"index {folder}: {what}; expected one that selfembed index has made; correct the path")
         try:
             found = json.loads(file.read_text())
-            if found.pop("format") != _FORMAT:
-                raise InputError(f"index {folder}: made by another version of selfembed; index the texts again")
-            settings = found.pop("settings")
-            return cls(
-                settings=IndexSettings(**{**settings, "reading": Reading(**settings["reading"])}),
-                files=[IndexedFile(**file) for file in found.pop("files")],
-                **found,
-            )
+            if (version := found.pop("format")) == _FORMAT:
+                settings = found.pop("settings")
+                return cls(
+                    settings=IndexSettings(**{**settings, "reading": Reading(**settings["reading"])}),
+                    files=[IndexedFile(**file) for file in found.pop("files")],
+                    **found,
+                )
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"index {folder}: its {MANIFEST} is damaged; index the texts again") from error
+            raise InputError(
+                f"index {folder}: its {MANIFEST} is damaged; expected it as it was; index the texts again"
+            ) from error
+        raise InputError(
+            f"index {folder}: of format {version}, made by another version of selfembed; expected format {_FORMAT}; "
+            "index the texts again"
+        )
 
 
 def checksum(file: Path) -> str:
-    """32 hex digits of BLAKE2 over a file's content."""
+    """Hashes a file's content to 32 hex digits of BLAKE2."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def checksums(data: Path) -> dict[str, str]:
-    """Of all files of a folder."""
+    """Hashes all files of a folder, by name."""
     files = sorted(file for file in data.rglob("*") if file.is_file())
     return {file.relative_to(data).as_posix(): checksum(file) for file in files}
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that stand for a text."""
+    """Hashes a text to the 16 bytes that stand for it."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
 
 
@@ -170,12 +183,12 @@ class IndexData:
         """Opens the data.
 
         Args:
-            folder: of the index.
-            manifest: of the index.
-            verify: read every file and hold it against its checksum, about a second a gigabyte.
+            folder: The folder of the index.
+            manifest: The description of the index.
+            verify: Whether every file is compared with its checksum, which takes about a second a gigabyte.
 
         Raises:
-            InputError: a file is missing or has changed since it was written.
+            InputError: A file is missing or has changed since it was written.
         """
         self.folder = folder / manifest.data
         self.manifest = manifest
@@ -183,7 +196,10 @@ class IndexData:
             file = self.folder / name
             if not file.is_file() or (verify and checksum(file) != expected):
                 what = "changed since it was written" if file.is_file() else "missing"
-                raise InputError(f"index {folder}: its file {manifest.data}/{name} is {what}; index the texts again")
+                raise InputError(
+                    f"index {folder}: its file {manifest.data}/{name} is {what}; expected it as it was; index the "
+                    "texts again"
+                )
 
     @cached_property
     def table(self) -> pa.Table:
@@ -193,13 +209,13 @@ class IndexData:
 
     @cached_property
     def rows_of_keys(self) -> dict[bytes, int]:
-        """A row for every text, by its key."""
+        """A row for every text, by the text's key."""
         flat = np.load(self.folder / KEYS).tobytes()
         return {flat[i : i + KEY_BYTES]: i // KEY_BYTES for i in range(0, len(flat), KEY_BYTES)}
 
 
 def clear_leftovers(folder: Path, manifest: Manifest) -> None:
-    """Removes data that no manifest names: of updates that were stopped, or of the index before the last update."""
+    """Removes data that no manifest names: of stopped updates, or of the index before the last update."""
     for other in folder.glob("data-*"):
         if other.name != manifest.data:
             shutil.rmtree(other, ignore_errors=True)

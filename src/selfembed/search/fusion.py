@@ -1,25 +1,27 @@
-"""One ranking out of several."""
+"""Fuses several rankings into one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 RRF_K = 60
-"""How much the first ranks stand out; the paper's value."""
+"""How much the first ranks stand out: the larger, the less. The value is the paper's."""
 
 
 def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], *, k: int = RRF_K) -> list[tuple[int, float]]:
-    """Fuses rankings: an item's score is the sum of ``1 / (k + rank)`` over the rankings that have it.
+    """Fuses rankings: an item's score is the sum of `1 / (k + rank)` over the rankings that have it.
 
-    Cormack, Clarke and Buettcher 2009, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
-    methods" (SIGIR), with ranks from 1.
 
     Args:
-        rankings: items, best first; an item occurs once in a ranking at most.
-        k: added to every rank.
+        rankings: Items, best first; no item occurs twice in a ranking.
+        k: The number added to every rank; ranks count from 1.
 
     Returns:
-        Items with their scores, best first; equal scores in the order of the items.
+        Items with their scores, best first; of equal scores the lower item is first.
+
+    References:
+        Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning
+        methods", SIGIR 2009.
     """
     scores: dict[int, float] = {}
     for ranking in rankings:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import bisect
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_value, require_choice
 from selfembed.ground.progress import Progress, silent
 from selfembed.search.build import LEXICAL, IndexReport, write_index
 from selfembed.search.dense import RESCORE, DenseIndex
@@ -33,11 +34,11 @@ _DEPTH, _DEEPER = 100, 10  # results of each side that are fused: at least, and 
 class Index:
     """Passages with their vectors and words, in a folder.
 
-    ``Index.build`` makes one or brings it up to date, ``Index.open`` opens it, ``search`` asks it.
+    :meth:`build` makes an index or brings it up to date, :meth:`open` opens one, and :meth:`search` asks it.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, data: IndexData, encoder: Encoder | None) -> None:
-        """Is for ``build`` and ``open``."""
+        """Keeps what :meth:`build` and :meth:`open` have read; use those."""
         self.folder = folder
         self.manifest = manifest
         self.report: IndexReport | None = None
@@ -57,17 +58,18 @@ class Index:
         """Makes an index, or brings the one in the folder up to date: only new and changed texts are encoded.
 
         Args:
-            embedder: folder of an embedder, or an `Encoder`.
-            corpus: sources as a Corpus takes them: files, folders, patterns, data sets, iterables of strings.
-            out: folder of the index.
-            settings: what it is made like; None takes those it has, or the default.
-            progress: told what is read and encoded.
+            embedder: The folder of an embedder, or an :class:`~selfembed.search.encoder.Encoder`.
+            corpus: Sources as :class:`~selfembed.data.corpus.Corpus` takes them: files, folders, patterns, data sets,
+                iterables of strings.
+            out: The folder of the index.
+            settings: How the index is made; None takes the settings it has, or the defaults.
+            progress: Is told how many passages are read and texts encoded.
 
         Returns:
-            The index, whose ``report`` says what was done.
+            The index, whose `report` says what was done.
 
         Raises:
-            InputError: see :func:`selfembed.search.build.write_index`.
+            InputError: The embedder cannot be used, or :func:`~selfembed.search.build.write_index` refuses something.
         """
         out = Path(out)
         encoder = embedder if isinstance(embedder, Encoder) else load_encoder(embedder)
@@ -83,12 +85,13 @@ class Index:
         """Opens an index.
 
         Args:
-            folder: of the index.
-            encoder: of the questions; None loads the embedder that made it when the first question is asked.
-            verify: hold the files against their checksums, about a second a gigabyte.
+            folder: The folder of the index.
+            encoder: The encoder of the questions; None loads the embedder that made the index when the first question
+                is asked.
+            verify: Whether every file is compared with its checksum, which takes about a second a gigabyte.
 
         Raises:
-            InputError: there is no index, or its files have changed.
+            InputError: There is no index, or its files have changed.
         """
         folder = Path(folder)
         manifest = Manifest.read(folder)
@@ -102,27 +105,39 @@ class Index:
         return cls(folder, manifest, data, encoder)
 
     def update(self, sources: Any = None, *, progress: Progress = silent) -> Index:
-        """Brings the index up to date with its sources, or with others, and returns it anew.
+        """Brings the index up to date with its sources, or with others, and opens it anew.
 
         Args:
-            sources: None takes those it was made of.
-            progress: told what is read and encoded.
+            sources: All sources that the index shall have; None takes those that it was made of.
+            progress: Is told how many passages are read and texts encoded.
 
         Raises:
-            InputError: as :meth:`build`; also where its sources were no paths and none are given.
+            InputError: :meth:`build` refuses something, or no sources are given and some of the index's own were no
+                paths.
         """
         if sources is None:
             sources = self._sources()
         return Index.build(self.encoder, sources, self.folder, settings=self.manifest.settings, progress=progress)
 
     def add(self, sources: Any, *, progress: Progress = silent) -> Index:
-        """Adds sources to those it has, brings all up to date, and returns the index anew; raises as `update`."""
+        """Adds sources to those that the index has, brings all up to date, and opens it anew.
+
+        Args:
+            sources: One source or a list of them.
+            progress: Is told how many passages are read and texts encoded.
+
+        Raises:
+            InputError: :meth:`build` refuses something, or some of the index's own sources were no paths.
+        """
         more = list(sources) if isinstance(sources, list | tuple) else [sources]
         return self.update([*self._sources(), *more], progress=progress)
 
     def _sources(self) -> list[str]:
         if self.manifest.sources is None:
-            raise InputError(f"index {self.folder}: some of its sources were no paths; give all sources again")
+            raise InputError(
+                f"index {self.folder}: some of its sources were no paths; expected paths, to read them again; give "
+                "all sources again"
+            )
         return self.manifest.sources
 
     def __len__(self) -> int:
@@ -130,31 +145,33 @@ class Index:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Who turns questions into vectors.
+        """The encoder of the questions.
 
         Raises:
-            InputError: the embedder is gone, has changed, or is another than the index was made by.
+            InputError: The embedder is gone or has changed, or is not the one that made the index.
         """
         made_by = self.manifest.embedder
         if self._given is None and not Path(made_by).is_dir():
-            raise InputError(f"index {self.folder}: its embedder {made_by} is gone; say where it is now")
+            raise InputError(
+                f"index {self.folder}: its embedder {made_by} is gone; expected its folder there; say where it is now"
+            )
         encoder = self._given or load_encoder(made_by)
         if encoder.fingerprint != self.manifest.fingerprint:
             what = f"has changed since (it was {made_by})" if encoder.name == made_by else f"is not {made_by}"
             raise InputError(
-                f"index {self.folder}: made by another embedder; {encoder.name} {what}; index the texts again "
-                "in a new folder"
+                f"index {self.folder}: made by another embedder; {encoder.name} {what}; expected the same; index the "
+                "texts again in a new folder"
             )
         return encoder
 
     @cached_property
     def dense(self) -> DenseIndex:
-        """The vectors."""
+        """The vectors of the passages."""
         return DenseIndex(self._data.folder, self.manifest.settings.vectors)
 
     @cached_property
     def lexical(self) -> LexicalIndex:
-        """The words."""
+        """The words of the passages."""
         return LexicalIndex(self._data.folder / LEXICAL, self.manifest.settings.language)
 
     @cached_property
@@ -175,23 +192,28 @@ class Index:
         """Finds the passages that answer a question best.
 
         Args:
-            query: the question.
-            k: results wanted.
-            mode: "dense": by the cosine of the embeddings; "lexical": by BM25; "hybrid": both rankings, fused by
-                reciprocal rank.
-            sparse: in mode "hybrid", the sparse view as a third ranking; the index must have it.
-            rescore: see :meth:`selfembed.search.dense.DenseIndex.search`.
+            query: The question, or some words.
+            k: The number of results wanted.
+            mode: `"dense"` ranks by the cosine of the embeddings, `"lexical"` by BM25, `"hybrid"` fuses both rankings
+                by reciprocal rank.
+            sparse: Whether mode `"hybrid"` fuses the sparse view as a third ranking; the index must have it.
+            rescore: For int8 and binary vectors, how many times more results are found by codes and then ranked by the
+                vectors; see :meth:`selfembed.search.dense.DenseIndex.search`.
+
+        Returns:
+            The passages, best first, with notes on what the reader should know.
 
         Raises:
-            InputError: an empty query, in mode "lexical" one of stop words alone, an unknown mode, ``k`` below 1, a
-                sparse view that is not there, an embedder that is gone, has changed, or is another.
+            InputError: The query is empty or, in mode `"lexical"`, of stop words alone; the mode is unknown, `k` is
+                below 1 or `rescore` below 0; the sparse view is not there; or the embedder is gone, has changed, or is
+                another.
         """
-        query = _checked_query(query, k, mode)
+        query = _checked_query(query, k, mode, rescore)
         if sparse and (mode != "hybrid" or not self.manifest.settings.sparse):
             raise InputError(
                 "sparse: "
                 + ("is a part of mode 'hybrid'" if mode != "hybrid" else "the index was made without it")
-                + "; leave it out"
+                + "; expected mode 'hybrid' and an index with it; leave it out"
             )
         notes: list[str] = []
         if k > len(self):
@@ -229,7 +251,7 @@ class Index:
     def _by_words(self, query: str, mode: str, notes: list[str]) -> np.ndarray | None:
         words = self.lexical.words.of(query)
         if not words and mode == "lexical":
-            raise InputError(f"query {query!r}: only stop words or signs; expected a word to look for")
+            raise InputError(f"query {query!r}: only stop words or signs; expected a word to look for; add one")
         score_N = self.lexical.scores(words)
         if score_N is None:
             reason = "no passage has one of its words" if words else "only stop words or signs"
@@ -276,11 +298,10 @@ class Index:
         return hits
 
 
-def _checked_query(query: str, k: int, mode: str) -> str:
+def _checked_query(query: str, k: int, mode: str, rescore: int) -> str:
     if not isinstance(query, str) or not query.strip():
-        raise InputError("query: empty; expected a question or some words")
-    if not isinstance(k, int) or k < 1:
-        raise InputError(f"k {k}: expected a whole number from 1")
-    if mode not in MODES:
-        raise InputError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
+        raise InputError("query: empty; expected a question or some words; type one")
+    check_value("k", k, Annotated[int, Range(least=1)])
+    check_value("rescore", rescore, Annotated[int, Range(least=0)])
+    require_choice("mode", mode, MODES)
     return query.strip()

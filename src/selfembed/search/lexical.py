@@ -11,18 +11,19 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from selfembed.errors import InputError
 from selfembed.ground.extras import require_extra
+from selfembed.ground.options import require_choice
 
 # Languages that have both stop words (bm25s) and a stemmer (Snowball); "none" uses neither.
-LANGUAGES = (
+Language = Literal[
     "english", "danish", "dutch", "french", "german", "italian", "norwegian", "portuguese", "russian", "spanish",
     "swedish", "turkish", "none",
-)  # fmt: skip
+]  # fmt: skip
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 # Two letters or more make a word; scripts that put no space between words are taken sign by sign.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
@@ -36,13 +37,12 @@ class Words:
         """Prepares one language.
 
         Args:
-            language: one of `LANGUAGES`.
+            language: The language, one of :data:`LANGUAGES`.
 
         Raises:
-            InputError: it is none of them, or the extra ``search`` is not installed.
+            InputError: The language is unknown, or the extra `search` is not installed.
         """
-        if language not in LANGUAGES:
-            raise InputError(f"language {language!r}: expected one of {', '.join(LANGUAGES)}")
+        require_choice("language", language, LANGUAGES)
         require_extra("search")
         self._stems: dict[str, str] = {}  # "" for a stop word
         self._stemmer: Any = None
@@ -53,7 +53,7 @@ class Words:
             self._stemmer = importlib.import_module("snowballstemmer").stemmer(language)
 
     def of(self, text: str) -> list[str]:
-        """The words of a text in order."""
+        """Returns the words of a text in order."""
         found = (self._stem(word) for word in _WORD.findall(text.lower()))
         return [word for word in found if word]
 
@@ -71,8 +71,8 @@ class LexicalIndex:
         """Names an index that :meth:`write` has left.
 
         Args:
-            folder: of the index; read when it is first needed.
-            language: that it was written with.
+            folder: The folder of the index, which is read when it is first needed.
+            language: The language that it was written with.
         """
         self.folder = folder
         self.words = Words(language)
@@ -82,9 +82,9 @@ class LexicalIndex:
         """Writes the index of some texts; equal texts in the same order make equal files.
 
         Args:
-            folder: of the index; made if it is not there.
-            texts: to be found.
-            language: of stop words and stemmer.
+            folder: The folder of the index; it is made if it is not there.
+            texts: The texts to be found.
+            language: The language of stop words and stemmer.
         """
         import bm25s  # type: ignore[import-untyped]
 
@@ -105,10 +105,10 @@ class LexicalIndex:
         return bm25s.BM25.load(self.folder, mmap=True, show_progress=False)
 
     def scores(self, words: Sequence[str]) -> np.ndarray | None:
-        """The BM25 score of every passage, shape (N,), 0 without any of the words; None where no passage has any.
+        """Scores every passage by BM25, shape (N,); returns None where no passage has any of the words.
 
         Args:
-            words: of the query, from ``self.words``.
+            words: The words of the query, from `self.words`.
         """
         known = [self._model.vocab_dict[word] for word in words if word in self._model.vocab_dict]
         return self._model.get_scores_from_ids(known) if known else None

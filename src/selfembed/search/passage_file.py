@@ -15,10 +15,10 @@ _BATCH = 4096  # passages written together
 
 
 class PassageFile:
-    """The passages of all sources, and what the manifest says of their files."""
+    """The passages of all sources, and the entry of each source in the manifest."""
 
     def __init__(self, file: Path) -> None:
-        """Names the file; ``open`` begins to write it."""
+        """Names the file; `open` begins to write it."""
         self.file = file
         self.files: list[IndexedFile] = []
         self.count = 0
@@ -63,7 +63,7 @@ class PassageFile:
         self._writer.close()
 
     def keys(self) -> list[bytes]:
-        """The key of every passage's text."""
+        """Returns the key of every passage's text."""
         flat = bytes(self._keys)
         return [flat[i : i + KEY_BYTES] for i in range(0, len(flat), KEY_BYTES)]
 

@@ -1,4 +1,4 @@
-"""Where the passages of an index come from: which files there are, and what stands where in each.
+"""Where the passages of an index come from: which files there are, and which passage begins where in each.
 
 This is the one place that knows how a text is found again: by its file, a line or row, and the passage's number.
 """
@@ -28,7 +28,7 @@ _PIECE = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How sources are read, as :class:`selfembed.data.corpus.Corpus` takes it."""
+    """How sources are read: the options of :class:`selfembed.data.corpus.Corpus` of the same names."""
 
     passage_words: int | None = 100
     column: str | None = None
@@ -41,12 +41,12 @@ class Reading:
 class Passage:
     """A piece of text and where it stands.
 
-    Args:
-        text: words joined by single spaces.
-        unit: what ``place`` counts: "line" of a plain text file, "row" of a table or data set, "text" where rows were
-            left out or there are none, "passage" where lines cannot be told.
-        place: from 1: the line on which the passage begins, or the number of its row.
-        number: of the passage, from 1: within its row, or within a plain text file.
+    Attributes:
+        text: The text, its words joined by single spaces.
+        unit: The unit that `place` is counted in: `line` of a plain text file, `row` of a table or data set, `text`
+            where rows were left out or there are none, `passage` where lines cannot be told.
+        place: The line on which the passage begins, or the number of its row, from 1.
+        number: The number of the passage within its row, or within a plain text file, from 1.
     """
 
     text: str
@@ -59,12 +59,12 @@ class Passage:
 class Source:
     """One file, or something else that has texts.
 
-    Args:
-        name: what it is called: a file's absolute path.
-        given: what a Corpus reads.
-        hash: of the file's content, 32 hex digits; "" where there is no file, which is then always read.
-        size: of the file in bytes.
-        mtime_ns: when the file was last changed.
+    Attributes:
+        name: The source's name: a file's absolute path.
+        given: The source as a Corpus reads it.
+        hash: The hash of the file's content, 32 hex digits; empty where there is no file, and then it is always read.
+        size: The size of the file in bytes.
+        mtime_ns: The time of the file's last change, in nanoseconds.
     """
 
     name: str
@@ -76,11 +76,12 @@ class Source:
 
 @dataclass(kw_only=True)
 class Skipped:
-    """What was left out: reason -> how often."""
+    """How often something was left out, by the reason."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, count: int = 1) -> None:
+        """Counts what was left out."""
         self.counts[reason] = self.counts.get(reason, 0) + count
 
 
@@ -88,12 +89,13 @@ def find_sources(given: Any, reading: Reading, skipped: Skipped) -> Iterator[Sou
     """Yields every file of the sources once, and what is no file as it is.
 
     Args:
-        given: one source or a list of them, as a Corpus takes it.
-        reading: how they are read.
-        skipped: filled with what is left out.
+        given: One source or a list of them, as :class:`~selfembed.data.corpus.Corpus` takes them.
+        reading: How the sources are read.
+        skipped: Is filled with what is left out.
 
     Raises:
-        InputError: a setting is out of range, or a source does not exist or is of no known kind.
+        InputError: A setting is out of range, a source does not exist or is of no known kind, or a folder cannot be
+            listed.
     """
     Corpus([], **vars(reading))  # refuses settings that no file can be read with
     seen: set[Path] = set()
@@ -117,7 +119,7 @@ def find_sources(given: Any, reading: Reading, skipped: Skipped) -> Iterator[Sou
 
 
 def _expand(source: str | os.PathLike[str], skipped: Skipped) -> Iterator[tuple[Path | None, bool]]:
-    """The files of one source and whether it names them itself; None stands for the source as it is."""
+    """Yields the files of one source, and whether it names them itself; None stands for the source as it is."""
     given = os.path.expanduser(os.fspath(source))
     if source == _PYTHON_DOCS:
         yield None, True
@@ -139,7 +141,9 @@ def _walk(folder: Path, skipped: Skipped) -> Iterator[Path]:
         return
 
     def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions")
+        raise InputError(
+            f"{error.filename}: cannot be listed ({error.strerror}); expected a readable folder; check its permissions"
+        )
 
     for root, names, files in os.walk(folder, onerror=refuse):
         for name in sorted(names + files):
@@ -172,10 +176,10 @@ def _of_file(path: Path) -> Source:
 
 
 def read_passages(source: Source, reading: Reading, skipped: Skipped) -> list[Passage]:
-    """The passages of one source in order.
+    """Reads the passages of one source in order.
 
     Raises:
-        InputError: a text or the file is bad (unless ``on_bad`` is "skip"), or a column is missing.
+        InputError: A text or the file is bad (unless `on_bad` is `"skip"`), or a column is missing.
     """
     if isinstance(source.given, Path) and _suffix(source.given) in _PLAIN:
         return list(_plain_passages(source.given, reading, skipped))
@@ -193,14 +197,14 @@ def read_passages(source: Source, reading: Reading, skipped: Skipped) -> list[Pa
 
 
 def _cut(whole: str, reading: Reading) -> Iterable[str]:
-    """The passages of one row, as a Corpus cuts them."""
+    """Cuts one row into passages, as a Corpus does."""
     if reading.passage_words is None or len(whole) <= reading.passage_words:
         return [whole]
     return Corpus([[whole]], **vars(reading)).stream()
 
 
 def _plain_passages(path: Path, reading: Reading, skipped: Skipped) -> Iterator[Passage]:
-    """Of a plain text file; a passage's line is where its first word stands."""
+    """Yields the passages of a plain text file; a passage's line is where its first word begins."""
     corpus = Corpus([path], **vars(reading))
     texts = list(corpus.stream())
     for reason, count in corpus.report.skipped.items():
@@ -216,7 +220,7 @@ def _plain_passages(path: Path, reading: Reading, skipped: Skipped) -> Iterator[
 
 
 def _signs_by_line(path: Path, encoding: str) -> np.ndarray:
-    """How many signs that are no white space there are up to the end of each line."""
+    """Counts the characters that are no white space up to the end of each line."""
     counts: list[int] = []
     total = 0
     with _open_text(path, encoding) as stream:
@@ -239,6 +243,6 @@ def _open_text(path: Path, encoding: str) -> TextIO:
 
 
 def _suffix(path: Path) -> str:
-    """The suffix of the content, under that of a compression."""
+    """Returns the suffix of the content, under that of a compression."""
     suffix = path.suffix.lower()
     return path.with_suffix("").suffix.lower() if suffix in _COMPRESSED else suffix

@@ -1,4 +1,7 @@
-"""Rows with their scores, best first. Shapes: N rows of an index, K results."""
+"""Rows with their scores, best first.
+
+Shapes: N rows of an index, K results.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ import numpy as np
 class Ranking:
     """The best rows of one side.
 
-    Args:
-        rows: numbers of passages, shape (K,), best first; equal scores in the order of the rows.
-        scores: of the rows, shape (K,), float32.
+    Attributes:
+        rows: The numbers of the passages, shape (K,), best first; of equal scores the lower row is first.
+        scores: The scores of the rows, shape (K,), float32.
     """
 
     rows: np.ndarray
@@ -24,25 +27,25 @@ class Ranking:
 
     @classmethod
     def empty(cls) -> Ranking:
-        """No results."""
+        """Makes a ranking without results."""
         return cls(np.empty(0, np.int64), np.empty(0, np.float32))
 
     def keep(self, wanted_K: np.ndarray) -> Ranking:
-        """The results that a mask has."""
+        """Returns the results where the mask is true."""
         return Ranking(self.rows[wanted_K], self.scores[wanted_K])
 
     def by_row(self) -> dict[int, float]:
-        """Scores by rows, in order."""
+        """Returns the scores by row, in the ranking's order."""
         return dict(zip(self.rows.tolist(), self.scores.tolist(), strict=True))
 
 
 def best_rows(score_N: np.ndarray, k: int, rows_N: np.ndarray | None = None) -> Ranking:
-    """The k largest scores, with ties at the end of the list going to the lower rows.
+    """Ranks the k largest scores; of equal scores the lower rows come first.
 
     Args:
-        score_N: of every row.
-        k: results at most.
-        rows_N: numbers of the rows; None counts from 0.
+        score_N: The score of every row.
+        k: The largest number of results.
+        rows_N: The numbers of the rows; None counts from 0.
     """
     k = min(k, len(score_N))
     if k < 1:

@@ -1,4 +1,4 @@
-"""What a search found."""
+"""The results of a search."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from selfembed.ground.page import plain, shorten
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """What one side (dense, lexical or sparse) says of a passage.
+    """The view that one side (dense, lexical or sparse) has of a passage.
 
-    Args:
-        rank: from 1; None where the passage is not among those that the side put forward.
-        score: dense: the cosine, -1 to 1; lexical: BM25, from 0; sparse: the inner product, from 0.
+    Attributes:
+        rank: The rank from 1; None where the side did not put the passage forward.
+        score: The side's score. Dense: the cosine, -1 to 1; lexical: BM25, from 0; sparse: the inner product, from 0.
     """
 
     rank: int | None
@@ -29,18 +29,19 @@ class Side:
 class Hit:
     """A passage that was found.
 
-    Args:
-        rank: from 1.
-        score: that it is ranked by: of the fusion, or of the only side.
-        text: the passage.
-        file: where it is from: a file's absolute path, or the name of another source.
-        unit: what ``place`` counts: line, row, text or passage.
-        place: from 1.
-        passage: its number within its row, or within a plain text file, from 1.
-        row: its number in the index, from 0.
-        sides: what each side says of it.
-        stale: whether its file is gone or has changed since it was indexed.
-        why: words that the question and the passage share in the embedder's eyes, where they were asked for.
+    Attributes:
+        rank: The rank from 1.
+        score: The score that it is ranked by: of the fusion, or of the only side.
+        text: The passage.
+        file: The source: a file's absolute path, or the name of something else.
+        unit: The unit that `place` is counted in: line, row, text or passage.
+        place: The place in the source, from 1.
+        passage: The number of the passage within its row, or within a plain text file, from 1.
+        row: The number of the passage in the index, from 0.
+        sides: The view of each side, by its name.
+        stale: Whether its file is gone or has changed since it was indexed.
+        why: The words that the question and the passage share in the embedder's eyes; None where they were not asked
+            for.
     """
 
     rank: int
@@ -56,7 +57,7 @@ class Hit:
     why: list[Any] | None = None
 
     def where(self) -> str:
-        """File and place as a reader would look for them; files under the current folder by their relative path."""
+        """Names file and place as a reader would look for them; under the current folder the path is relative."""
         name = self.file
         if os.path.isabs(name) and Path(name).is_relative_to(Path.cwd()):
             name = os.path.relpath(name)
@@ -64,7 +65,7 @@ class Hit:
         return f"{name}, {self.unit} {self.place}{further}"
 
     def scored(self) -> str:
-        """The scores in a line."""
+        """Shows the scores in one line."""
         sides = ", ".join(
             f"{name} {side.score:.3f}" + (f" (rank {side.rank})" if side.rank else " (not ranked)")
             for name, side in self.sides.items()
@@ -72,7 +73,7 @@ class Hit:
         return f"{self.score:.4f}: {sides}" if len(self.sides) > 1 else sides
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Returns plain JSON values."""
         found = dataclasses.asdict(self)
         if self.why is None:
             del found["why"]
@@ -81,13 +82,13 @@ class Hit:
 
 @dataclass(kw_only=True)
 class SearchResults:
-    """The passages found for one query, best first; to be counted and walked like a list.
+    """The passages found for one query, best first; they can be counted and walked like a list.
 
-    Args:
-        query: that was asked.
-        mode: dense, lexical or hybrid.
-        hits: best first.
-        notes: what the reader should know, a line each.
+    Attributes:
+        query: The query that was asked.
+        mode: The mode: dense, lexical or hybrid.
+        hits: The passages, best first.
+        notes: What the reader should know, a line each.
     """
 
     query: str
@@ -105,12 +106,12 @@ class SearchResults:
         return self.hits[number]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Returns plain JSON values."""
         hits = [hit.to_dict() for hit in self.hits]
         return {"query": self.query, "mode": self.mode, "hits": hits, "notes": self.notes}
 
     def lines(self, characters: int = 300) -> list[str]:
-        """For a terminal."""
+        """Shows the results in lines for a terminal, each passage cut to that many characters."""
         lines = []
         for hit in self.hits:
             lines += [f"{hit.rank:>3}. {plain(hit.where())}", f"     {plain(shorten(hit.text, characters))}"]

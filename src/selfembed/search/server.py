@@ -17,7 +17,7 @@ from selfembed.search.index import MODES
 from selfembed.search.results import Hit, SearchResults
 
 Search = Callable[[str, str], SearchResults]
-"""Results of a query in a mode."""
+"""Searches for a query in a mode."""
 
 _LOOPBACK = "127.0.0.1"
 _LONGEST = 2_000  # characters of a query
@@ -32,18 +32,18 @@ _HEADERS = {
 
 
 def make_server(search: Search, title: str, *, port: int = 0) -> ThreadingHTTPServer:
-    """A server on loopback that answers ``/?q=...&mode=...``; the caller runs and closes it.
+    """Makes a server on loopback that answers `/?q=...&mode=...`; the caller runs and closes it.
 
-    Other names than this machine's own are refused, so that no page elsewhere can ask through a name that it lets
-    point here. One question is answered at a time.
+    Requests by another name than this machine's own are refused, so that no page elsewhere can ask through a name that
+    it lets point here. One question is answered at a time.
 
     Args:
-        search: gives the results of a query in a mode.
-        title: of the page.
-        port: to listen on; 0 takes a free one.
+        search: Returns the results of a query in a mode.
+        title: The title of the page.
+        port: The port to listen on; 0 takes a free one.
 
     Raises:
-        InputError: the port is taken or not allowed.
+        InputError: The port is taken or not allowed.
     """
     one_at_a_time = threading.Lock()
 
@@ -76,7 +76,7 @@ def make_server(search: Search, title: str, *, port: int = 0) -> ThreadingHTTPSe
     try:
         server = ThreadingHTTPServer((_LOOPBACK, port), Handler)
     except (OSError, OverflowError) as error:
-        raise InputError(f"port {port}: cannot be listened on ({error}); choose another one") from error
+        raise InputError(f"port {port}: cannot be listened on ({error}); expected a free one; choose one") from error
     server.daemon_threads = True
     return server
 
@@ -86,7 +86,7 @@ def _own_name(host: str) -> bool:
 
 
 def search_page(search: Search, title: str, query: str, mode: str) -> str:
-    """The page with the results of a query, or with what is wrong with it."""
+    """Renders the page with the results of a query, or with what is wrong with it."""
     parts = [fill("<h1>{}</h1>", title), _form(query, mode)]
     if query.strip():
         try:

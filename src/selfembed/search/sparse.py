@@ -18,7 +18,7 @@ from selfembed.errors import InputError
 from selfembed.search.ranking import Ranking, best_rows
 
 SPARSE_TOKENS = 64
-"""Tokens kept of a vector, unless another number is asked for."""
+"""The number of tokens that are kept of a vector, unless another is asked for."""
 
 _IDS, _WEIGHTS = "tokens.npy", "token_weights.npy"
 _CHUNK = 64  # embeddings whose logits over the whole vocabulary are held at a time
@@ -28,10 +28,10 @@ _CHUNK = 64  # embeddings whose logits over the whole vocabulary are held at a t
 class SparseRows:
     """Sparse vectors over a vocabulary, each with the same number of tokens.
 
-    Args:
-        ids_BK: token ids, int32, largest weight first.
-        weights_BK: their weights, float32, not negative; 0 where fewer tokens have any.
-        vocabulary: V.
+    Attributes:
+        ids_BK: The token ids, int32, largest weight first.
+        weights_BK: The weights of the tokens, float32, not negative; 0 where fewer tokens have any.
+        vocabulary: The size of the vocabulary, V.
     """
 
     ids_BK: np.ndarray
@@ -42,7 +42,7 @@ class SparseRows:
         return len(self.ids_BK)
 
     def tensor(self) -> Tensor:
-        """As sentence-transformers' SparseEncoder gives them: one sparse COO tensor, shape (B, V)."""
+        """Returns one sparse COO tensor, shape (B, V), as sentence-transformers' SparseEncoder does."""
         rows, columns = np.nonzero(self.weights_BK)
         places = torch.from_numpy(np.stack([rows, self.ids_BK[rows, columns]]).astype(np.int64))
         values = torch.from_numpy(self.weights_BK[rows, columns])
@@ -50,19 +50,25 @@ class SparseRows:
 
 
 def sparse_rows(embedding_BD: Tensor | np.ndarray, head: nn.Module, *, k: int = SPARSE_TOKENS) -> SparseRows:
-    """The sparse view of embeddings: the k largest logits of each, log-saturated, less what the next token would have.
+    """Reads embeddings as sparse vectors: each one's k largest logits, less the next one's, log-saturated.
 
-    With the logits ``z = W_lm e`` in falling order, token i weighs ``log(1 + max(z_i - z_{k+1}, 0))``: SPLADE's
-    saturation (Formal et al. 2021, Eq. 1), with its zero moved to the first token that is left out, because a language
-    model's logits, unlike SPLADE's, say the same when all of them rise by one number.
+    With the logits `z = W_lm e` in falling order, token i weighs `log(1 + max(z_i - z_{k+1}, 0))`. This is SPLADE's
+    saturation with its zero moved to the first token that is left out, because a language model's logits, unlike
+    SPLADE's, say the same when all of them rise by one number.
 
     Args:
-        embedding_BD: as the model gives them, not normalised.
-        head: the decoder layer, from (B, D) to logits (B, V).
-        k: tokens kept, fewer than V.
+        embedding_BD: The embeddings as the model gives them, not normalised.
+        head: The decoder layer, from (B, D) to logits (B, V).
+        k: The number of tokens kept, fewer than V.
+
+    Returns:
+        The k tokens of each embedding with their weights.
 
     Raises:
-        InputError: ``k`` outside 1 to V - 1, or a width that the decoder layer does not read.
+        InputError: `k` is outside 1 to V - 1, or the decoder layer does not read embeddings of this width.
+
+    References:
+        Formal et al., SPLADE, arXiv 2107.05720, equation 1, for the saturation.
     """
     embedding_BD = torch.as_tensor(embedding_BD)
     weight_VD = getattr(head, "weight", None)
@@ -70,10 +76,12 @@ def sparse_rows(embedding_BD: Tensor | np.ndarray, head: nn.Module, *, k: int = 
         reads = "nothing" if weight_VD is None else f"vectors of width {weight_VD.shape[-1]}"
         raise InputError(
             f"head: reads {reads}, the embeddings have width {embedding_BD.shape[1]}; expected the decoder layer of "
-            "the backbone that the embedder was made from"
+            "the backbone that the embedder was made from; name that backbone (`model`)"
         )
     if not 1 <= k < len(weight_VD):
-        raise InputError(f"sparse {k}: expected 1 to {len(weight_VD) - 1} tokens, less than the vocabulary has")
+        raise InputError(
+            f"sparse {k}: expected 1 to {len(weight_VD) - 1} tokens, fewer than the vocabulary has; take fewer"
+        )
     ids, weights = [], []
     with torch.no_grad():
         for chunk_CD in embedding_BD.to(weight_VD.device, weight_VD.dtype).split(_CHUNK):
@@ -105,7 +113,7 @@ class SparseIndex:
         return csr_array((self.weights_NK.reshape(-1), self.ids_NK.reshape(-1), starts), shape=(count, width))
 
     def search(self, query: SparseRows, depth: int) -> Ranking:
-        """Ranks passages that share a token with the first row of ``query`` by the inner product."""
+        """Ranks passages that share a token with the first row of `query` by the inner product."""
         weight_V = np.zeros(max(self._matrix.shape[1], query.vocabulary), np.float32)
         weight_V[query.ids_BK[0]] = query.weights_BK[0]
         found = best_rows(self._matrix @ weight_V[: self._matrix.shape[1]], depth)

@@ -1,4 +1,4 @@
-"""Vectors that an index has encoded but not yet delivered, so that a stopped index goes on where it was.
+"""Vectors that an index has encoded but not yet taken in, so that a stopped index goes on where it was.
 
 Shapes: B texts, D dimensions, N texts so far.
 """
@@ -21,28 +21,30 @@ _ABOUT, _KEYS, _VECTORS, _LOCK = "unfinished.json", "keys", "vectors", "lock"
 
 
 class Unfinished:
-    """Two growing files beside an index, of keys and of float32 vectors; what one has beyond the other is dropped."""
+    """Two growing files beside an index, of keys and of float32 vectors; what only one of them has is dropped."""
 
     def __init__(self, index: Path, fingerprint: str) -> None:
         """Opens what an earlier run has left, if it was of the same embedder.
 
         Args:
-            index: folder of the index.
-            fingerprint: of the embedder.
+            index: The folder of the index.
+            fingerprint: The fingerprint of the embedder.
 
         Raises:
-            InputError: another process is at the same index, or the folder beside it is not ours.
+            InputError: Another process writes the same index, or the folder beside it holds something else.
         """
         self.folder = index.with_name(f".{index.name}.unfinished")
         with writing(self.folder):
             if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / _LOCK).is_file():
-                raise InputError(f"{self.folder}: is not of an index, yet has its place; move it away")
+                raise InputError(f"{self.folder}: is not of an index, yet has its place; expected none; move it away")
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / _LOCK).open("a")
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InputError(f"index {index}: another process is writing it; wait until it is done") from None
+                raise InputError(
+                    f"index {index}: another process is writing it; expected only one; wait until it is done"
+                ) from None
             about = self.folder / _ABOUT
             known = json.loads(about.read_text()) if about.is_file() else {}
             if known.get("fingerprint") != fingerprint:
@@ -59,7 +61,7 @@ class Unfinished:
 
     @property
     def dimensions(self) -> int | None:
-        """Of the vectors; None while there is none."""
+        """The width of the vectors; None while there is none."""
         return self._known.get("dimensions")
 
     def _trim(self) -> None:
@@ -76,7 +78,7 @@ class Unfinished:
         """Adds texts that are not there yet; they are on disk when this returns.
 
         Raises:
-            InputError: the disk is full or not writable.
+            InputError: The disk is full or not writable.
         """
         with writing(self.folder):
             if self.dimensions is None:
@@ -90,12 +92,12 @@ class Unfinished:
         self._rows.update((key, first + i) for i, key in enumerate(keys))
 
     def get(self, keys: Sequence[bytes]) -> np.ndarray:
-        """The vectors of keys that are all there, shape (B, D)."""
+        """Returns the vectors of keys that are all there, shape (B, D)."""
         stored_ND = np.memmap(self.folder / _VECTORS, "<f4", "r").reshape(-1, self.dimensions or 1)
         return np.asarray(stored_ND[[self._rows[key] for key in keys]])
 
     def close(self, *, done: bool) -> None:
-        """Lets go; when all is done, nothing is left behind."""
+        """Closes the files; when all is done, nothing is left behind."""
         for file in (self._keys, self._vectors):
             file.close()
         if done or not self._rows:

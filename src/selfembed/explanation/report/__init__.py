@@ -1,4 +1,4 @@
-"""One page on one finished embedder: how it was trained, and what that changed. A file a section."""
+"""One page on one finished embedder: how it was trained, and what that changed. Each section is a file."""
 
 from selfembed.ground.extras import require_extra
 

@@ -1,4 +1,4 @@
-"""The page as a whole."""
+"""Builds the page as a whole."""
 
 from __future__ import annotations
 
@@ -43,22 +43,26 @@ def build_report(
     tagger: Tagger | None = None,
     progress: Progress = silent,
 ) -> str:
-    """A self-contained HTML page on a finished embedder: no script, nothing from a network.
+    """Builds a self-contained HTML page on a finished embedder: no script, nothing from a network.
 
     Args:
-        folder: of the embedder.
-        corpus: texts to look at; those that were trained on, or others.
-        texts: of the corpus, a seeded sample of at most that many.
-        tokens: stop the sample at about that many tokens, prompt included; None takes all.
-        model: the backbone it was made from; None takes the one named in the record.
-        scores: files that ``selfembed evaluate --json`` has written; of several, the first is what the others are
-            held against. None given: ``scores.json`` in the folder, if there is one.
-        k: aligned tokens of a text.
-        tagger: what the targets were tagged with; None loads it.
-        progress: told how far the work is.
+        folder: The folder of the embedder.
+        corpus: The texts to look at; those that were trained on, or others.
+        texts: The largest number of texts, of which a seeded sample is drawn from the corpus.
+        tokens: The number of tokens, prompt included, at which the sample stops; None takes all.
+        model: The backbone that the embedder was made from; None takes the one named in the record.
+        scores: Files with the JSON of `selfembed evaluate`; the first is the baseline of the others. Without any,
+            `scores.json` in the folder is taken, if it is there.
+        k: The number of aligned tokens of a text.
+        tagger: The tagger that the targets were made with; None loads it.
+        progress: Is told how far the work is.
+
+    Returns:
+        The page.
 
     Raises:
-        InputError: no embedder or no record and no model, fewer than two texts, a file that holds no scores.
+        InputError: There is no embedder, its backbone is not known, there are fewer than two texts, or a file holds no
+            scores.
     """
     folder = Path(folder)
     score_files = [Path(file) for file in scores] or [file for file in (folder / SCORES,) if file.is_file()]
@@ -97,7 +101,7 @@ def build_report(
 
 
 def _fitting(texts: list[str], tokens: int | None, embedder: SentenceTransformer) -> list[str]:
-    """The first texts, of about that many tokens; at least two."""
+    """Takes the first texts, of about that many tokens; at least two."""
     if tokens is None:
         return texts
     limit = embedder.max_seq_length or math.inf

@@ -15,14 +15,14 @@ from selfembed.targets.tagger import Tagger
 
 @dataclass(frozen=True, kw_only=True)
 class ReportMaterial:
-    """What the sections draw on.
+    """What the sections of the report draw on.
 
     Args:
-        corpus: where the texts are from.
-        reading: of the sample.
-        k: aligned tokens of a text.
-        tagger: of parts of speech, where it is loaded already.
-        progress: told of work that takes time.
+        corpus: The corpus that the texts are from.
+        reading: What both sides make of the sample.
+        k: The number of aligned tokens of a text.
+        tagger: The tagger of parts of speech, where it is loaded already.
+        progress: Is told of work that takes time.
     """
 
     corpus: Corpus
@@ -33,18 +33,20 @@ class ReportMaterial:
 
     @property
     def texts(self) -> list[str]:
+        """The texts of the sample."""
         return self.reading.texts
 
     @property
     def explained(self) -> Explained:
+        """Both sides, and the decoder layer that they share."""
         return self.reading.explained
 
     @property
     def backbone(self) -> Backbone:
-        """What the embedder was made from."""
+        """The backbone that the embedder was made from."""
         return self.explained.backbone
 
     @property
     def record(self) -> RunRecord | None:
-        """Of the run; None where selfembed did not make the folder."""
+        """The record of the run; None where selfembed did not make the folder."""
         return self.explained.record

@@ -14,7 +14,7 @@ _SHOWN_TEXTS = 2  # whose memory tokens are shown one by one
 
 
 def memory_section(material: ReportMaterial) -> Markup | None:
-    """How alike the memory tokens of the trained embedder are, and what each says of a few texts; None without any."""
+    """Shows how alike the memory tokens of the embedder are, and what each says of a few texts; None without any."""
     explained, texts = material.explained, material.texts[:_SHOWN_TEXTS]
     memory = material.reading.memory
     if memory is None:

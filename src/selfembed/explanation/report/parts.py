@@ -1,4 +1,4 @@
-"""What the sections of the report are put together from."""
+"""The parts that the sections of the report are put together from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN_CHARACTERS = 280
 
 
 def dim(sentence: str) -> Markup:
-    """A sentence on how to read what follows."""
+    """Makes a sentence on how to read what follows."""
     return fill('<p class="dim">{}</p>', sentence)
 
 
@@ -23,20 +23,23 @@ def without(reason: str) -> Markup:
 
 
 def figure(svg: str, caption: str) -> Markup:
+    """Puts a picture above its caption."""
     return fill("<figure>{}<figcaption>{}</figcaption></figure>", Markup(svg), caption)
 
 
 def quote(text: str) -> Markup:
+    """Shows the beginning of a text."""
     return fill("<blockquote>{}</blockquote>", shorten(text, _SHOWN_CHARACTERS))
 
 
 def chips(who: str, tokens: Sequence[AlignedToken]) -> Markup:
+    """Shows aligned tokens in a row, behind whose they are."""
     shown = [chip(token.token, f"{token.probability:.1%}", hit=token.in_text) for token in tokens]
     return fill('<p class="tokens said"><span class="who">{}</span> {}</p>', who, joined(shown))
 
 
 def chip(token: str, value: str, *, hit: bool | None = None) -> Markup:
-    """A token with its number, framed by whether it is a hit where that is asked."""
+    """Shows a token with its number; its frame says whether it is a hit, where that is asked."""
     shown = repr(token)[1:-1]
     if shown.startswith(" "):
         shown = "·" + shown[1:]  # a leading space makes another token
@@ -49,5 +52,5 @@ def chip(token: str, value: str, *, hit: bool | None = None) -> Markup:
 
 
 def lines(text: str) -> Markup:
-    """Lines of text, each plain."""
+    """Shows lines of text, each plain."""
     return Markup("\n").join(fill("{}", line) for line in text.split("\n"))

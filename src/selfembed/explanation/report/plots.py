@@ -1,4 +1,4 @@
-"""Numbers as pictures: SVG to stand inside a page, its text as text and its colours the page's.
+"""Draws numbers as pictures: SVG to stand inside a page, its text as text and its colours the page's.
 
 Everything is drawn in stand-in colours, which become the CSS variables of :mod:`selfembed.ground.page`, so that a
 picture follows the page from light to dark. Series differ by dash, hatching or marker too.
@@ -58,11 +58,11 @@ _NUMBERED = 16  # rows of a heat map whose cells have room for a number
 
 
 def loss_curve(losses: Sequence[float], *, name: str) -> str:
-    """The loss of every step, and its running mean over a tenth of the steps, at least five.
+    """Draws the loss of every step, and its running mean over a tenth of the steps, at least five.
 
     Args:
-        losses: one a step, at least one.
-        name: begins all ids in the picture; no two pictures of a page may share it.
+        losses: The losses in nats, one for each step, at least one.
+        name: The beginning of all ids in the picture; no two pictures of a page may share it.
     """
     steps = np.arange(1, len(losses) + 1)
     window = min(len(losses), max(5, len(losses) // 10))
@@ -82,7 +82,7 @@ def loss_curve(losses: Sequence[float], *, name: str) -> str:
 
 
 def hit_share(raw: float, trained: float, *, name: str) -> str:
-    """Two bars: the share of the aligned tokens that occur in their text, from 0 to 1."""
+    """Draws two bars: the share of the aligned tokens that occur in their text, from 0 to 1."""
 
     def draw(axes: Axes) -> None:
         axes.barh([1], [100 * raw], height=0.6, **_RAW_BARS)
@@ -99,7 +99,7 @@ def hit_share(raw: float, trained: float, *, name: str) -> str:
 
 
 def hit_histogram(raw: Sequence[int], trained: Sequence[int], *, name: str) -> str:
-    """Entry h of either: the number of texts with h hits."""
+    """Draws the numbers of texts with h hits, at place h of either sequence."""
     hits = np.arange(len(raw))
 
     def draw(axes: Axes) -> None:
@@ -115,7 +115,7 @@ def hit_histogram(raw: Sequence[int], trained: Sequence[int], *, name: str) -> s
 
 
 def singular_values(raw: Sequence[float], trained: Sequence[float], *, name: str) -> str:
-    """Both spectra, largest first, those above zero, on a logarithmic scale."""
+    """Draws both spectra, largest first, those values above zero, on a logarithmic scale."""
 
     def draw(axes: Axes) -> None:
         for values, label, style in (
@@ -138,7 +138,7 @@ def singular_values(raw: Sequence[float], trained: Sequence[float], *, name: str
 
 
 def variation(by_component: Sequence[float], raw_coefficient: Sequence[float], *, name: str, shown: int = 12) -> str:
-    """How far training moved the embeddings along the first principal components of the raw ones."""
+    """Draws how far training moved the embeddings along the first principal components of the raw ones."""
     moved, coefficients = list(by_component)[:shown], list(raw_coefficient)[:shown]
     components = np.arange(1, len(moved) + 1)
 
@@ -169,7 +169,7 @@ def variation(by_component: Sequence[float], raw_coefficient: Sequence[float], *
 
 
 def score_bars(scores: Sequence[tuple[str, float]], *, name: str) -> str:
-    """A bar for each task's score in percent."""
+    """Draws a bar for each task's score in percent."""
 
     def draw(axes: Axes) -> None:
         places = np.arange(len(scores))[::-1]
@@ -187,7 +187,7 @@ def score_bars(scores: Sequence[tuple[str, float]], *, name: str) -> str:
 
 
 def heat_map(matrix: Sequence[Sequence[float]], *, name: str, framed: float) -> str:
-    """Mean cosines of memory tokens, a cell each; those of two different tokens from ``framed`` on have a frame."""
+    """Draws the mean cosines of memory tokens, a cell each; those of two tokens from `framed` on have a frame."""
     size = len(matrix)
 
     def draw(axes: Axes) -> None:
@@ -234,7 +234,7 @@ def _svg(
 
 
 def _for_page(svg: bytes, name: str, description: str) -> str:
-    """Without namespaces, size, style sheet and font; with ids of its own and the page's colours."""
+    """Takes off namespaces, size, style sheet and font; gives the picture ids of its own and the page's colours."""
     root = ElementTree.fromstring(svg)
     for parent in root.iter():
         for child in list(parent):

@@ -14,11 +14,11 @@ from selfembed.explanation.report.parts import dim, figure, without
 from selfembed.ground.page import joined, table
 
 SCORES = "scores.json"
-"""Where `selfembed evaluate --json` may leave its scores for the report to find."""
+"""The file in an embedder's folder where the report looks for the JSON of `selfembed evaluate`."""
 
 
 def scores_section(files: Sequence[Path], embedder: SentenceTransformer) -> Markup | None:
-    """Scores and their table; None without files."""
+    """Shows scores and their table; None without files."""
     if not files:
         return None
     # Evaluation is an extra, and most reports have no scores.

@@ -40,10 +40,10 @@ def targets_section(material: ReportMaterial) -> Markup:
 def _targets_of(
     name: str, fields: dict[str, Any], material: ReportMaterial, record: RunRecord
 ) -> tuple[TargetPreview, str]:
-    """The targets of the sample, and what was counted for them.
+    """Makes the targets of the sample, and says what was counted for them.
 
     Raises:
-        InputError: an objective without token targets, or no tagger.
+        InputError: The objective has no token targets, or its tagger cannot be loaded.
     """
     objective = recorded_objective(fields)
     same = material.corpus.fingerprint == record.corpus_fingerprint
@@ -63,7 +63,7 @@ def _targets_of(
         )
     )
     if targets is None:
-        raise InputError(f"the objective {fields['kind']} has none")
+        raise InputError(f"objective {fields['kind']}: has no token targets")
     note = "What the model says of texts in general is taken from the texts of this page."
     if not same:
         note += " Token statistics are of the corpus of this page, not of the one trained on."
@@ -71,13 +71,13 @@ def _targets_of(
 
 
 def _tagger(name: str) -> Tagger | None:
-    """The tagger that a record names."""
+    """Loads the tagger that a record names."""
     if name == "none":
         return None
     pipeline = name.removeprefix("spacy:").partition("-")[0]
     tagger = load_tagger("hanta" if name.startswith("hanta:") else pipeline)
     if tagger.name != name:
-        raise InputError(f"trained with tagger {name}, here is {tagger.name}")
+        raise InputError(f"tagger {tagger.name}: expected {name}, which it was trained with; install that one")
     return tagger
 
 

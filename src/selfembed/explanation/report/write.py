@@ -1,4 +1,4 @@
-"""The page as a file."""
+"""Writes the page as a file."""
 
 from __future__ import annotations
 
@@ -15,32 +15,36 @@ from selfembed.ground.files import arriving_file
 REPORT = "report.html"
 
 REPORT_TOKENS = 8_000
-"""Tokens of a report that costs about half a minute with the embedded backbone on two cores."""
+"""The number of tokens of a report that takes about half a minute on two cores with the embedded backbone."""
 
 
 def write_report(file: str | Path, html: str) -> None:
     """Writes a page; the file appears under its name only when complete.
 
+    Args:
+        file: The file, in a folder that exists.
+        html: The page.
+
     Raises:
-        InputError: it cannot be written.
+        InputError: The file cannot be written.
     """
     file = Path(file)
     if file.is_dir() or not file.parent.is_dir():
-        raise InputError(f"report {file}: expected the name of a file in a folder that exists")
+        raise InputError(f"report {file}: expected the name of a file in a folder that exists; make the folder")
     with arriving_file(file) as staging:
         staging.write_text(html, encoding="utf-8", errors="replace")
 
 
 def leave_report(folder: str | Path, corpus: Corpus, **options: Any) -> str | None:
-    """Leaves ``report.html`` in the folder of a finished embedder, over few texts where there is no GPU.
+    """Leaves `report.html` in the folder of a finished embedder, over few texts where there is no GPU.
 
     Args:
-        folder: of the embedder.
-        corpus: that it was trained on.
-        options: as :func:`~selfembed.explanation.report.build.build_report` takes them.
+        folder: The folder of the embedder.
+        corpus: The corpus that it was trained on.
+        options: Options of :func:`~selfembed.explanation.report.build.build_report`.
 
     Returns:
-        None; or, in one line, why there is no report: whatever goes wrong costs only it.
+        None, or the reason in one line why there is no report: whatever goes wrong costs only the report.
     """
     tokens = None if torch.cuda.is_available() else REPORT_TOKENS
     try:

@@ -1,4 +1,4 @@
-"""Files of rows for evaluation, read whole as columns."""
+"""Files of rows for evaluation, each read whole as columns."""
 
 from __future__ import annotations
 
@@ -17,48 +17,54 @@ Columns = dict[str, list[Any]]
 
 
 def read_columns(file: Path) -> Columns:
-    """The columns of a file, each of the same length.
+    """Reads a file as columns of equal length.
 
     Raises:
-        InputError: there is no such file, it is of no known kind, empty or damaged.
+        InputError: There is no such file, or it is of no known kind, empty or damaged.
     """
     if not is_table(file):
-        raise InputError(f"{file}: expected a file of rows; give one of {', '.join(SUFFIXES)}, each also .gz or .zst")
+        raise InputError(
+            f"{file}: of a kind that is not read; expected a file of rows; give one of {', '.join(SUFFIXES)}, each "
+            "also .gz or .zst"
+        )
     if not file.is_file():
-        raise InputError(f"{file}: there is no such file; give the path of one")
+        raise InputError(f"{file}: there is no such file; expected a file of rows; correct the path")
     names: dict[str, None] = {}
     rows: list[dict[str, Any]] = []
     for number, row in enumerate(read_rows(file, lambda columns: columns.names, Ledger()), 1):
         if not isinstance(row, Mapping):
-            raise InputError(f"{file}: row {number} is a {type(row).__name__}; expected an object with named fields")
+            raise InputError(
+                f"{file}: row {number} is a {type(row).__name__}; expected an object with named fields; correct or "
+                "remove it"
+            )
         names.update(dict.fromkeys(row))
         rows.append(dict(row))
     if not rows:
-        raise InputError(f"{file}: has no rows; expected at least one")
+        raise InputError(f"{file}: has no rows; expected at least one; give another file")
     return {name: [row.get(name) for row in rows] for name in names}
 
 
 def is_table(file: Path) -> bool:
-    """Whether a file's name says that it is one of rows."""
+    """Tells whether a file's name says that it is one of rows."""
     return bool(kind(file, SUFFIXES))
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
-    """``folder/stem`` with any of the known suffixes, compressed or not."""
+    """Finds `folder/stem` with any of the known suffixes, compressed or not; returns None where there is none."""
     names = (f"{stem}{suffix}{packed}" for packed in ("", *COMPRESSED) for suffix in SUFFIXES)
     return next((file for name in names if (file := folder / name).is_file()), None)
 
 
 def choose_columns(columns: Columns, file: Path, wanted: Mapping[str, Sequence[str]]) -> Columns:
-    """Columns under our names.
+    """Chooses columns and gives them our names.
 
     Args:
-        columns: as read.
-        file: for the message.
-        wanted: our name -> names it may have, the first found is taken.
+        columns: All columns of a file.
+        file: The file, for the error.
+        wanted: For each of our names, the names that the file may use; the first one found is taken.
 
     Raises:
-        InputError: one is missing.
+        InputError: A wanted column is missing.
     """
     chosen = {}
     for name, names in wanted.items():
@@ -66,19 +72,19 @@ def choose_columns(columns: Columns, file: Path, wanted: Mapping[str, Sequence[s
         if found is None:
             raise InputError(
                 f"{file}: no column {' or '.join(map(repr, names))} among {', '.join(map(repr, columns))}; expected "
-                f"{', '.join(repr(others[0]) for others in wanted.values())}: rename the columns"
+                f"{', '.join(repr(others[0]) for others in wanted.values())}; rename the columns"
             )
         chosen[name] = columns[found]
     return chosen
 
 
 def require_texts(values: Sequence[Any], file: Path, column: str) -> list[str]:
-    """The values, which must be texts with at least one visible character.
+    """Returns the values as a list, once each is known to be a text with at least one visible character.
 
     Raises:
-        InputError: one is not.
+        InputError: A value is no such text.
     """
     for row, value in enumerate(values, 1):
         if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{file}: row {row} has {value!r} as {column!r}; expected a text: correct or remove it")
+            raise InputError(f"{file}: row {row} has {value!r} as {column!r}; expected a text; correct or remove it")
     return list(values)
