@@ -83,7 +83,7 @@ def test_what_is_refused(given, message):
         (Range(most=3), "at most 3"),
         (Range(above=0), "a number above 0"),
         (Range(below=2), "a number below 2"),
-        (Range(above=0, most=1), "a number above 0 to 1"),
+        (Range(above=0, most=1), "a number above 0 and at most 1"),
         (Range(least=0, below=1), "a number from 0 to below 1"),
         (Range(), "a finite number"),
     ],
@@ -142,12 +142,12 @@ def test_parsed(value, kind, parsed):
 @pytest.mark.parametrize(
     ("value", "kind", "message"),
     [
-        ("big", int, "setting x.y=big: expected int"),
-        ("1.5", int, "setting x.y=1.5: expected int"),
-        ("inf", int, "setting x.y=inf: expected int"),
-        ("1", bool, "setting x.y=1: expected bool"),
+        ("big", int, "setting x.y=big: expected a whole number"),
+        ("1.5", int, "setting x.y=1.5: expected a whole number"),
+        ("inf", int, "setting x.y=inf: expected a whole number"),
+        ("1", bool, "setting x.y=1: expected True or False"),
         ("liner", Literal["linear", "cosine"], "expected linear or cosine; did you mean linear?"),
-        ("none", float, "setting x.y=none: expected float"),
+        ("none", float, "setting x.y=none: expected a number"),
     ],
 )
 def test_not_parsed(value, kind, message):

@@ -259,5 +259,5 @@ def test_adapters_on_the_top_layers_only(share, layers, tmp_path):
     adapted = get_peft_model(model, lora_config(model, Lora(top_layers=share)))
     names = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
     assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == layers
-    with pytest.raises(InputError, match="top_layers 0: expected a number above 0 to 1"):
+    with pytest.raises(InputError, match="top_layers 0: expected a number above 0 and at most 1"):
         Lora(top_layers=0)
