@@ -101,11 +101,11 @@ def check_value(name: str, value: Any, kind: Any) -> None:
         require_choice(name, value, typing.get_args(kind), none=none)
     elif typing.get_origin(kind) is tuple and Ellipsis in typing.get_args(kind):
         if isinstance(value, str) or not isinstance(value, tuple) or not value:
-            raise InputError(f"{name} {value!r}: expected a tuple of one or more{' or None' if none else ''}")
+            raise InputError(f"{name} {value!r}: expected a tuple of one or more values{', or None' if none else ''}")
         for item in value:
             check_value(name, item, typing.get_args(kind)[0])
     elif kind in _KINDS and not _is_of(kind, value):
-        raise InputError(f"{name} {value!r}: expected {_wanted(kind, bounds, none)}")
+        raise InputError(f"{name} {value!r}: expected {_wanted(kind, bounds, none, kind_said=True)}")
     elif kind in (int, float) and value not in (bounds or Range()):
         raise InputError(f"{name} {value}: expected {_wanted(kind, bounds, none)}")
 
@@ -200,10 +200,12 @@ def _is_of(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _wanted(kind: type, bounds: Range | None, none: bool) -> str:
+def _wanted(kind: type, bounds: Range | None, none: bool, *, kind_said: bool = False) -> str:
     words = _KINDS[kind]
     if kind is float or bounds is not None:
         words = str(bounds or Range())
+    if kind_said and words.startswith("at "):
+        words = f"{_KINDS[kind]}, {words}"
     if kind is int:
         words = words.replace("a number", "a whole number")
     example = f", e.g. {bounds.example}" if bounds is not None and bounds.example else ""
