@@ -243,7 +243,7 @@ def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
     ("given", "message"),
     [
         ({"r": 0}, "r 0: expected at least 1"),
-        ({"alpha": 0.5}, "alpha 0.5: expected at least 1"),
+        ({"alpha": 0.5}, "alpha 0.5: expected a whole number, at least 1"),
         ({"dropout": 1.0}, "dropout 1.0: expected a number from 0 to below 1"),
         ({"targets": "q_proj"}, "targets 'q_proj': expected a tuple"),
     ],
