@@ -193,7 +193,7 @@ def test_a_benchmarks_name_is_for_the_whole_benchmark() -> None:
         ({"benchmark": "MTEB(eng, v2)", "tasks": ["Banking77"]}, "has none .*'Banking77Classification'"),
         ({"data": "nowhere"}, "data nowhere: there is no such folder"),
         ({}, "nothing to evaluate on; give a benchmark"),
-        ({"tasks": ["STSBenchmark"], "batch_size": 0}, "batch size 0: expected at least 1"),
+        ({"tasks": ["STSBenchmark"], "batch_size": 0}, "batch_size 0: expected at least 1"),
     ],
 )
 def test_bad_requests_are_one_line(asked: dict, message: str, tmp_path: Path) -> None:
