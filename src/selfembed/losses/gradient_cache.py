@@ -23,12 +23,12 @@ class GradientCache(Generic[Key]):
     """Embeds columns in mini-batches, and again with the same dropout when their gradients are known.
 
     Args:
-        embed: gives embedding_BD of features.
-        features: of a whole batch, by column.
-        spans: the mini-batches.
+        embed: Function that gives `embedding_BD` of features.
+        features: Features of a whole batch by column.
+        spans: The mini-batches.
 
     Attributes:
-        embeddings: ``embedding_BD`` of each column, leaves that collect gradients.
+        embeddings: Leaves that collect gradients, `embedding_BD` of each column.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class GradientCache(Generic[Key]):
                 self.embeddings[key] = torch.cat(parts).requires_grad_()
 
     def backward(self, upstream: Tensor) -> None:
-        """Takes the gradients of the embeddings, times ``upstream``, back into the model."""
+        """Takes the gradients of the embeddings, times `upstream`, back into the model."""
         with torch.enable_grad():
             for key, leaf_BD in self.embeddings.items():
                 assert leaf_BD.grad is not None, "the loss reads every column"
@@ -60,12 +60,12 @@ class GradientCache(Generic[Key]):
 
 
 def mini_batches(size: int, step: int) -> list[slice]:
-    """Cuts a batch into mini-batches of at most ``step`` texts."""
+    """Cuts a batch into mini-batches of at most `step` texts."""
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def mini_batch(features: Features, span: slice) -> Features:
-    """Some of the texts of a batch, without the padding that they do not need."""
+    """Takes some texts of a batch, without the padding that they do not need."""
     longest = int(features["attention_mask"][span].sum(1).max())
     return {
         name: value[span, :longest] if isinstance(value, Tensor) and value.ndim == 2 else value

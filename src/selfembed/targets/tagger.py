@@ -94,14 +94,14 @@ class SpacyTagger:
             self._nlp = spacy.load(pipeline)
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
-                f"tagger {str(pipeline)!r}: cannot be loaded ({str(error).splitlines()[0]}); expected a spaCy pipeline; "
-                "install it, give the path of its folder, or use 'hanta' for English"
+                f"tagger {str(pipeline)!r}: cannot be loaded ({str(error).splitlines()[0]}); expected a spaCy "
+                "pipeline; install it, give the path of its folder, or use 'hanta' for English"
             ) from error
         if not _gives_pos(self._nlp):
             raise InputError(
-                f"tagger {str(pipeline)!r}: gives no universal part of speech (its components: "
-                f"{', '.join(self._nlp.pipe_names) or 'none'}); expected a morphologizer, or a tagger with an "
-                "attribute_ruler"
+                f"tagger {str(pipeline)!r}: gives no universal part of speech (its "
+                f"components: {', '.join(self._nlp.pipe_names) or 'none'}); expected a morphologizer, or a tagger "
+                "with an attribute_ruler"
             )
         self._pipeline = pipeline
         self.language = str(self._nlp.lang)
