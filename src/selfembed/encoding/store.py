@@ -39,9 +39,11 @@ class Vectors(Protocol):
 
     def __len__(self) -> int: ...
 
-    def add(self, keys: Sequence[bytes], vectors_ND: np.ndarray) -> None: ...
+    def add(self, keys: Sequence[bytes], vectors_ND: np.ndarray) -> None:
+        """Adds vectors, one row a key."""
 
-    def get(self, keys: Sequence[bytes]) -> np.ndarray: ...
+    def get(self, keys: Sequence[bytes]) -> np.ndarray:
+        """Gives `vectors_ND` in float32, one row a key; raises KeyError where a key is not there."""
 
 
 class TemporaryStore:

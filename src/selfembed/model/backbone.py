@@ -148,6 +148,7 @@ class LMHead(nn.Module):
             self.register_buffer(name, None if tensor is None else tensor.to(self.dtype), persistent=False)
 
     def forward(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Computes logits, [B, V], float32."""
         with torch.autocast(embedding_BD.device.type, enabled=False):
             logits_BV = nn.functional.linear(embedding_BD.to(self.dtype), self.weight, self.bias).float()
             if self.scale != 1:

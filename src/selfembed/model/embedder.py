@@ -140,6 +140,7 @@ def embedder_prompt(backbone: Backbone, config: EmbedderConfig) -> PromptIds:
 
 
 def first_memory_id(backbone: Backbone, config: EmbedderConfig) -> int:
+    """Gives the id of the first memory token."""
     return embedder_prompt(backbone, config).after[-config.memory_tokens]
 
 

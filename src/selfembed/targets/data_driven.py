@@ -155,6 +155,7 @@ class TokenStatistics:
 
     @classmethod
     def load(cls, path: Path) -> TokenStatistics:
+        """Reads what :meth:`save` wrote."""
         with safe_open(path, "numpy") as file:
             about = file.metadata()
             return cls(
