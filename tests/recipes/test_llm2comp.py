@@ -150,7 +150,7 @@ def test_short_texts_are_counted_and_left_out(tiny_backbone_dir, tmp_path):
     [
         ({"min_context": 900}, "none of .* texts has 902 tokens, as a split needs"),
         ({"prompt": "say {text}"}, "compression splits the bare text"),
-        ({"memory_tokens": 0}, "memory_tokens 0: pooling 'memory' needs at least 1"),
+        ({"memory_tokens": 0}, "memory_tokens 0: expected at least 1 for pooling 'memory'"),
     ],
 )
 def test_bad_settings(settings, message, tiny_backbone_dir, tmp_path):

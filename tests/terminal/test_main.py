@@ -209,7 +209,7 @@ COMPRESS += ["--max-length", "40", "--dtype", "float32", "--no-report"]
         (None, ["--instruction", "nli"], "--instruction nli: expected NAME=VALUE"),
         (None, ["--instruction", "nli="], "instruction 'nli': empty"),
         (None, ["--dev", "dev.jsonl"], "dev.jsonl: there is no such file"),
-        (None, ["--set", "memory_tokens=0"], "memory_tokens 0: pooling 'memory' needs at least 1"),
+        (None, ["--set", "memory_tokens=0"], "memory_tokens 0: expected at least 1 for pooling 'memory'"),
         (None, ["--set", "refresh_every=0"], "refresh_every 0: expected at least 1"),
         (None, ["--stages", "labels"], "stage 'labels': recipe llm2comp has compression, two_views, supervised"),
     ],
