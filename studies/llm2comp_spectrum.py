@@ -52,7 +52,7 @@ def shape_of(texts: list[str]) -> Callable[[SentenceTransformer, Plan], dict[str
 
     def look(embedder: SentenceTransformer, plan: Plan) -> dict[str, Any]:
         if not memory_tokens_of(embedder):
-            vectors_ND = encode(embedder, texts, budget=TokenBudget(texts=32))  # as the recorded results were
+            vectors_ND = encode(embedder, texts, budget=TokenBudget(batch_size=32))  # as the recorded results were
             return shape(torch.from_numpy(vectors_ND)) | {"memory_correlation": None}
         read = read_memory(embedder, texts)
         correlation = correlate_memory(read.states_NKD)

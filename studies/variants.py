@@ -372,7 +372,7 @@ def held_out(data: Path, count: int) -> list[str]:
 
 def encoder(embedder: SentenceTransformer) -> Encode:
     """Texts to vectors, as the tasks want it; in batches of 64, as the recorded results were."""
-    return partial(encode, embedder, budget=TokenBudget(texts=64))
+    return partial(encode, embedder, budget=TokenBudget(batch_size=64))
 
 
 def shortened(stage: dict[str, Any]) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def test_malformed_csv(data: Path) -> None:
     assert "3: malformed CSV (1 fields under a header of 2)" in _refused("a.csv', line", path)
     assert _skipping(path) == (["good", "fine"], {"malformed CSV": 3})
     path.write_text("id;text\n1;a\n")
-    _refused("the header is 'id;text', of one column", path)
+    _refused("'id;text' is a header of one column", path)
 
 
 # ---- columns
@@ -174,8 +174,8 @@ def test_columns(data: Path) -> None:
     _refused("no column 'text' and several columns of strings; the columns are 'title', 'body'", data / "b.jsonl")
     _refused("several columns of strings; the columns of its first line are 'title', 'body'", data / "c.csv")
     _refused("no column of strings", data / "d.jsonl")
-    _refused("no column 'nope'; the columns are 'body', 'n'", data / "a.parquet", column="nope")
-    _refused("no column 'nope'; the columns are 'title', 'body'", data / "c.csv", column="nope", on_bad="skip")
+    _refused("no column 'nope'; expected one of 'body', 'n'", data / "a.parquet", column="nope")
+    _refused("no column 'nope'; expected one of 'title', 'body'", data / "c.csv", column="nope", on_bad="skip")
     _refused(r"a.parquet', row 1: not a string \(int\)", data / "a.parquet", column="n")
 
 
@@ -226,7 +226,7 @@ def test_a_text_too_large_to_stay_whole(data: Path, monkeypatch: pytest.MonkeyPa
     (data / "b.jsonl").write_text('"a"\n' + json.dumps("word " * 100) + '\n"b"')
     monkeypatch.setattr(rows, "MAX_ROW", 300)
     monkeypatch.setattr(passages, "MAX_ROW", 300)
-    _refused("beginning 'word word .*cannot be left whole; give a number", data / "a.txt", passage_words=None)
+    _refused("beginning 'word word .*cannot be left whole; expected a number", data / "a.txt", passage_words=None)
     assert len(Corpus(data / "a.txt")) == 1
     _refused("b.jsonl', line 2: row of over 300 characters", data / "b.jsonl")
     assert _skipping(data / "b.jsonl") == (["a", "b"], {"row of over 300 characters": 1})
@@ -287,7 +287,7 @@ def test_invalid_utf8(data: Path) -> None:
     pq.write_table(pa.table({"text": bad}), data / "e.parquet")
     for name, place in (("a.txt", "line 3"), ("b.jsonl", "line 2"), ("c.csv", "line 3"), ("e.parquet", "row 2")):
         message = _refused(f"{name}', {place}: invalid utf-8", data / name)
-        assert "convert it to UTF-8, or give its encoding, or leave it out (on_bad='skip')" in message
+        assert "convert it to UTF-8, or give its encoding, or leave it out (`on_bad='skip'`)" in message
     _refused("d.json', item 2: invalid utf-8", data / "d.json")
     texts, skipped = _skipping(data)
     assert texts == ["good", "rest", "good", "good", "good", "good"] and skipped == {"invalid utf-8": 5}
@@ -361,11 +361,11 @@ def test_folder(data: Path) -> None:
         "linked folder": 1,
     }
     assert list(Corpus([str(data / "b" / "*.txt"), data / "a.jsonl"])) == ['"b/2.txt"', "a.jsonl"]
-    _refused("type that is not read: give one of .txt", data / "c.png")
+    _refused("source .*type that is not read; expected one of .txt", data / "c.png")
 
 
 def test_nothing_left(data: Path) -> None:
-    _refused("no text in .*data'.*looked for .*skipped nothing", data)
+    _refused("no text in .*data'.*expected strings.*skipped nothing", data)
     (data / "a.png").write_text("x")
     (data / "b.txt").write_text(" \n\n")
     _refused(r"read 1 files, skipped file type not read: .png \(1\); give", str(data))
@@ -375,20 +375,20 @@ def test_nothing_left(data: Path) -> None:
 
 
 def test_missing(data: Path) -> None:
-    _refused("no such file or folder: .*nowhere.txt", data / "nowhere.txt")
-    _refused("no such file or folder: 'nowhere.txt'; check", "nowhere.txt")
-    _refused("no such file or folder: 'sub/nowhere.txt'", "sub/nowhere.txt")
-    _refused("no such file or folder: .*'; check", str(data / "*.txt"))
+    _refused("nowhere.txt': no such file or folder", data / "nowhere.txt")
+    _refused("source 'nowhere.txt': no such file or folder; expected a path or a hub id; check", "nowhere.txt")
+    _refused("source 'sub/nowhere.txt': no such file or folder", "sub/nowhere.txt")
+    _refused("source .*txt': no such file or folder", str(data / "*.txt"))
     _refused(r"give texts themselves as an iterator: iter\(texts\)", ["this is a text itself"])
     for source in (3, b"bytes", {"text": "a"}, None):
-        _refused("give a path, a hub id, a data set or an iterable", source)
+        _refused("source .*: expected a path, a hub id, a data set or an iterable", source)
 
 
 def test_iterables() -> None:
     texts = iter(TEXTS)
     corpus = Corpus(texts)
     assert list(corpus) == TEXTS == list(corpus)
-    _refused("a list_iterator that was read before", [texts, texts])
+    _refused("source a list_iterator: was read before", [texts, texts])
     assert list(Corpus([TEXTS[:1], (text for text in TEXTS[1:])])) == TEXTS
 
     failing = Corpus(text for text in ["a", 3, "b"])
@@ -404,7 +404,7 @@ def test_data_sets(data: Path) -> None:
     assert list(Corpus(rows.to_iterable_dataset())) == TEXTS
     splits = datasets.DatasetDict(train=rows, test=rows.select([0]))
     assert list(Corpus(splits, split="test")) == TEXTS[:1]
-    _refused("no split 'dev'; give one of 'train', 'test'", splits, split="dev")
+    _refused("no split 'dev'; expected one of 'train', 'test'", splits, split="dev")
     rows.save_to_disk(data / "saved")
     splits.save_to_disk(data / "splits")
     assert list(Corpus(data / "saved")) == TEXTS

@@ -42,7 +42,7 @@ def test_the_split_is_heeded(card: str | None, clone: Path) -> None:
         assert list(corpus) == [f"a {split} text"]
         counted = {"data card": 1} if card else {}
         assert corpus.report.skipped == {**counted, f"file of another split than {split!r}": 2}
-    with pytest.raises(InputError, match="clone': no split 'dev2'; give one of 'train', 'validation', 'test'|'test'"):
+    with pytest.raises(InputError, match="clone': no split 'dev2'; expected one of 'train'|'test'"):
         Corpus(clone, split="dev2").texts()
 
 

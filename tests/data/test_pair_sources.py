@@ -108,7 +108,7 @@ def test_equal_sides_make_no_pair():
 
 
 def test_bad_weights():
-    with pytest.raises(InputError, match="source 'titel': expected title, sentence"):
+    with pytest.raises(InputError, match="source 'titel': expected 'title', 'sentence'.*did you mean 'title'"):
         draw_pairs(PASSAGES, 1, weights={"titel": 1.0})
     for weights in ({}, {"title": -1.0, "crop": 1.0}, {"title": 0.0}):
         with pytest.raises(InputError, match="expected shares"):

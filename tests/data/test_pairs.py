@@ -141,7 +141,7 @@ def test_bad_sources():
         read_examples("no/such-set")
     with pytest.raises(InputError, match="a int; expected a file"):
         read_examples(7)
-    with pytest.raises(InputError, match="pairs: no split 'train'; give one of 'test'"):
+    with pytest.raises(InputError, match="pairs: no split 'train'; expected one of 'test'"):
         read_examples(DatasetDict({"test": Dataset.from_list(ROWS)}))
     with pytest.raises(InputError, match="two sets have this name"):
         read_sets([Dataset.from_list(ROWS), Dataset.from_list(ROWS)])

@@ -31,7 +31,7 @@ def test_held_out_docs_are_left_out() -> None:
         assert pair.body.casefold() not in joined
     inside = "\n".join(pair.body for pair in held).casefold()
     assert not any(text.casefold() in inside for text in texts)
-    with pytest.raises(InputError, match="held_out names 'no.such'"):
+    with pytest.raises(InputError, match="held_out 'no.such'"):
         next(python_docs(held_out=["no.such"]))
 
 

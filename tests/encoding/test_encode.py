@@ -12,7 +12,7 @@ from tiny import SENTENCES
 
 from selfembed.encoding.encode import encode, prompt_of
 from selfembed.encoding.known import KnownVectors
-from selfembed.encoding.store import MemoryStore, VectorStore
+from selfembed.encoding.store import TemporaryStore, VectorStore
 from selfembed.encoding.token_budget import TokenBudget
 from selfembed.errors import InputError
 
@@ -37,7 +37,7 @@ def read(embedder: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> list
     return batches
 
 
-@pytest.mark.parametrize("budget", [None, TokenBudget(texts=2), TokenBudget(tokens=30)])
+@pytest.mark.parametrize("budget", [None, TokenBudget(batch_size=2), TokenBudget(tokens=30)])
 def test_vectors_are_those_of_the_embedder_in_order(embedder: SentenceTransformer, budget: TokenBudget | None) -> None:
     vectors_ND = encode(embedder, TEXTS, budget=budget)
     assert vectors_ND.dtype == np.float32
@@ -47,14 +47,14 @@ def test_vectors_are_those_of_the_embedder_in_order(embedder: SentenceTransforme
 def test_without_a_token_budget_batches_are_those_of_the_library(embedder: SentenceTransformer) -> None:
     texts = [sentence[: 20 + 3 * number] for number, sentence in enumerate(SENTENCES[:20])]
     np.testing.assert_array_equal(
-        encode(embedder, texts, budget=TokenBudget(texts=8)), embedder.encode(texts, batch_size=8)
+        encode(embedder, texts, budget=TokenBudget(batch_size=8)), embedder.encode(texts, batch_size=8)
     )
 
 
 def test_equal_texts_are_read_once_and_a_store_keeps_them(
     embedder: SentenceTransformer, read: list[list[str]], tmp_path: Path
 ) -> None:
-    for store in (MemoryStore(), VectorStore(tmp_path / "store")):
+    for store in (TemporaryStore(), VectorStore(tmp_path / "store")):
         read.clear()
         before = encode(embedder, TEXTS, store=store)
         assert sorted(text for batch in read for text in batch) == sorted(set(TEXTS))
@@ -74,7 +74,7 @@ def test_long_texts_are_not_padded_to_in_a_budget(embedder: SentenceTransformer,
 
 def test_progress_counts_distinct_texts(embedder: SentenceTransformer) -> None:
     told: list[tuple[str, int, int | None]] = []
-    encode(embedder, TEXTS, budget=TokenBudget(texts=2), progress=lambda *now: told.append(now), task="reading")
+    encode(embedder, TEXTS, budget=TokenBudget(batch_size=2), progress=lambda *now: told.append(now), task="reading")
     assert told == [("reading", 0, 4), ("reading", 2, 4), ("reading", 4, 4)]
 
 

@@ -151,7 +151,7 @@ def test_bad_input_is_named(folder):
     plain, _, _ = plain_embedder(folder)
     with pytest.raises(InputError, match="no memory tokens"):
         CompressionLoss(plain, backbone.head(), bos_id=BOS_ID)
-    with pytest.raises(InputError, match="task 'rc': expected one of distillation"):
+    with pytest.raises(InputError, match="task 'rc': expected 'distillation'"):
         Compression(task="rc")
     with pytest.raises(InputError, match="min_context 0: expected at least 1"):
         Compression(min_context=0)

@@ -149,11 +149,11 @@ def test_rate_and_styles_are_as_said():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 0}, "rate 0: expected a share above 0 and below 1"),
+        ({"rate": 0}, "rate 0: expected a number above 0 and below 1, e.g. 0.2"),
         ({"rate": 1.0}, "rate 1.0"),
         ({"rate": -1}, "rate"),
         ({"rate": float("nan")}, "rate nan"),
-        ({"style": "roberta"}, "style 'roberta': expected one of bert, all"),
+        ({"style": "roberta"}, "style 'roberta': expected 'bert' or 'all'"),
     ],
 )
 def test_options_are_checked(options, message):

@@ -63,7 +63,7 @@ def test_eager_attention_obeys_too(family: str) -> None:
 
 
 def test_gpt_neo_ignores_the_switch_and_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"gpt_neo \(GPTNeoForCausalLM\) .* is causal under eager") as refusal:
+    with pytest.raises(InputError, match=r"backbone gpt_neo \(GPTNeoForCausalLM\): is causal under eager") as refusal:
         require_attention(tiny_model("gpt_neo"), "bidirectional")
     message = str(refusal.value)
     assert all(layout in message for layout in LAYOUTS)
@@ -104,7 +104,7 @@ def test_a_leak_of_the_whole_text_is_caught() -> None:
     assert probe.verdict == "bidirectional"
     assert not probe.right_padding_invariant
     assert not probe.left_padding_invariant
-    with pytest.raises(InputError, match=r"llama \(LlamaForCausalLM\) was asked for causal attention but"):
+    with pytest.raises(InputError, match=r"llama \(LlamaForCausalLM\): .*; expected causal attention"):
         require_attention(model, "causal")
 
 

@@ -243,7 +243,7 @@ def test_gguf_that_cannot_be_read(tmp_path, monkeypatch):
     ("given", "message"),
     [
         ({"r": 0}, "r 0: expected at least 1"),
-        ({"alpha": 0.5}, "alpha 0.5: expected at least 1"),
+        ({"alpha": 0.5}, "alpha 0.5: expected a whole number, at least 1"),
         ({"dropout": 1.0}, "dropout 1.0: expected a number from 0 to below 1"),
         ({"targets": "q_proj"}, "targets 'q_proj': expected a tuple"),
     ],
@@ -259,5 +259,5 @@ def test_adapters_on_the_top_layers_only(share, layers, tmp_path):
     adapted = get_peft_model(model, lora_config(model, Lora(top_layers=share)))
     names = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
     assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == layers
-    with pytest.raises(InputError, match="top_layers 0: expected a number above 0 to 1"):
+    with pytest.raises(InputError, match="top_layers 0: expected a number above 0 and at most 1"):
         Lora(top_layers=0)

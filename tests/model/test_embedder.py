@@ -144,10 +144,10 @@ def test_bad_options(tiny_backbone_dir):
     with pytest.raises(InputError, match="attention 'both'"):
         EmbedderConfig(attention="both")
     for k in (0, -1):
-        with pytest.raises(InputError, match=f"memory_tokens {k}: pooling 'memory' needs at least 1"):
+        with pytest.raises(InputError, match=f"memory_tokens {k}: expected at least 1 for pooling 'memory'"):
             EmbedderConfig(pooling="memory", memory_tokens=k)
     for k in (8, -1):
-        with pytest.raises(InputError, match=f"memory_tokens {k}: pooling 'mean' does not read memory tokens"):
+        with pytest.raises(InputError, match=f"memory_tokens {k}: expected 0 for pooling 'mean', which reads none"):
             EmbedderConfig(pooling="mean", memory_tokens=k)
     with pytest.raises(InputError, match="memory_init 'zero'"):
         EmbedderConfig(pooling="memory", memory_tokens=8, memory_init="zero")

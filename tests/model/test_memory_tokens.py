@@ -17,11 +17,11 @@ from selfembed.model.memory_tokens import (
     MEMORY_PROMPT,
     NOISE,
     MemoryEmbedding,
+    add_memory_tokens,
     decoder_inputs,
     initial_memory,
     memory_embedding,
     memory_states,
-    put_in_memory,
     write_memory,
 )
 from selfembed.model.modes import checkpointing_kwargs, decoder_states
@@ -67,7 +67,7 @@ def test_a_tied_decoder_layer_stays_the_original():
     ids = torch.arange(5, 15)[None]
     with torch.no_grad():
         expected = model(ids).logits
-        put_in_memory(model, K, FIRST)
+        add_memory_tokens(model, K, FIRST)
         assert torch.equal(model(ids).logits, expected)
         logits = model(torch.tensor([[5, FIRST, FIRST + K - 1]])).logits
     assert logits.shape[-1] == VOCAB_SIZE
@@ -97,7 +97,7 @@ def test_initial_vectors_come_from_rows_in_use():
     model = tiny_model("llama", vocab_size=VOCAB_SIZE + 60)
     with torch.no_grad():
         model.get_input_embeddings().weight[FIRST:] = 1e6
-    assert put_in_memory(model, K, FIRST).memory.abs().max() < 10
+    assert add_memory_tokens(model, K, FIRST).memory.abs().max() < 10
 
 
 def test_bad_initial_rules():
@@ -128,7 +128,7 @@ def test_memory_learns_and_the_vocabulary_does_not(adapter_first, checkpointing,
     if adapter_first:
         embedder, _, _ = plain_embedder(tiny_backbone_dir)
         add_random_adapter(embedder, dropout=0.0)
-        put_in_memory(embedder.transformers_model, K, FIRST)
+        add_memory_tokens(embedder.transformers_model, K, FIRST)
     else:
         embedder, _, _ = plain_embedder(tiny_backbone_dir, **MEMORY)
         add_random_adapter(embedder, dropout=0.0)
@@ -214,7 +214,7 @@ def test_decoder_needs_bos_and_matching_widths(tiny_backbone_dir):
     ids = torch.tensor([[5, 6]])
     with pytest.raises(InputError, match="no beginning-of-sequence token"):
         decoder_inputs(embedder, torch.zeros(1, K, 32), ids, bos_id=None)
-    with pytest.raises(InputError, match="width 48 cannot be read as input embeddings of width 32"):
+    with pytest.raises(InputError, match="width 48: cannot be read as input embeddings of width 32"):
         decoder_inputs(embedder, torch.zeros(1, K, 48), ids, bos_id=BOS_ID)
 
 
@@ -223,7 +223,7 @@ def test_decoder_needs_bos_and_matching_widths(tiny_backbone_dir):
 def test_written_rows(family, rows, grown):
     model = tiny_model(family, vocab_size=rows).base_model
     plain = tiny_model(family, vocab_size=rows).base_model
-    embedding = put_in_memory(model, K, FIRST, seed=3)
+    embedding = add_memory_tokens(model, K, FIRST, seed=3)
     before = plain.get_input_embeddings().weight.detach().clone()
     write_memory(plain, embedding)
     weight = plain.get_input_embeddings().weight

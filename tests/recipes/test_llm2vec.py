@@ -95,7 +95,7 @@ def test_interrupted_run_ends_in_the_same_weights(whole_run, tiny_backbone_dir, 
     [
         ({"attention": "causal"}, "attention 'causal': masked next-token prediction learns to see"),
         ({"mask_token": "[MASK]"}, r"mask_token '\[MASK\]': not in the vocabulary"),
-        ({"rate": "1.5"}, "rate 1.5: expected a share"),
+        ({"rate": "1.5"}, "rate 1.5: expected a number above 0 and below 1"),
     ],
 )
 def test_bad_settings(settings, message, tiny_backbone_dir, tmp_path):

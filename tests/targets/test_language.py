@@ -63,7 +63,7 @@ def test_english_without_articles_is_not_taken_for_another(texts: list[str]) -> 
 def test_a_plan_is_refused_in_one_line(tiny_backbone_dir: Path) -> None:
     pytest.importorskip("HanTa")
     corpus = Corpus(iter([TEXTS["ru"]] * 5))
-    message = "tagger hanta:en-.*: expected texts in English, and these are mostly in Cyrillic letters; .*pos=none"
+    message = "tagger hanta:en-.*: expected texts in English, and these are mostly in Cyrillic letters; .*`pos=None`"
     with pytest.raises(InputError, match=message) as caught:
         make_plan(tiny_backbone_dir, corpus, "text2token", tagger="hanta", device="cpu")
     assert "\n" not in str(caught.value) and "--" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Affine maps after pooling: what can be mended in a decoder's embeddings without training.
+"""Affine maps behind the pooling: what can be improved in a decoder's embeddings without training.
 
 A decoder's embeddings lie in a narrow cone and carry directions that only serve to predict frequent tokens. A map
 takes the cone's axis away (the mean), keeps a band of the decoder layer's spectrum, or evens out the variances.
@@ -24,12 +24,12 @@ _ROWS = 8_192  # of the decoder layer at once
 
 @dataclass(frozen=True)
 class AffineMap:
-    """``e' = e matrix + bias`` for every embedding e.
+    """A map `e' = e matrix + bias` of embeddings e.
 
     Attributes:
-        name: what it does, in words.
-        matrix_DK: float32.
-        bias_K: float32.
+        name: What the map does, in words.
+        matrix_DK: Matrix, float32.
+        bias_K: Bias, float32.
     """
 
     name: str
@@ -37,18 +37,18 @@ class AffineMap:
     bias_K: np.ndarray
 
     def __call__(self, vectors_ND: np.ndarray) -> np.ndarray:
-        """Maps embeddings; returns ``mapped_NK`` in float32."""
+        """Maps embeddings; returns `mapped_NK` in float32."""
         mapped_NK: np.ndarray = vectors_ND.astype(np.float32) @ self.matrix_DK + self.bias_K
         return mapped_NK
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether it is the identity."""
+        """Whether the map is the identity."""
         width = self.matrix_DK.shape
         return width[0] == width[1] and not self.bias_K.any() and bool((self.matrix_DK == np.eye(width[0])).all())
 
     def module(self) -> Dense:
-        """The map as sentence-transformers' own module, float32, its weights fixed."""
+        """Makes sentence-transformers' own module of the map, float32, its weights fixed."""
         module = Dense(
             self.matrix_DK.shape[0],
             self.matrix_DK.shape[1],
@@ -61,14 +61,14 @@ class AffineMap:
 
 
 def identity(width: int) -> AffineMap:
-    """The map that leaves every embedding of that width as it is."""
+    """Makes the map that leaves every embedding of that width as it is."""
     return AffineMap("as it is", np.eye(width, dtype=np.float32), np.zeros(width, np.float32))
 
 
 def spectrum(weight_VD: torch.Tensor) -> np.ndarray:
-    """The right singular vectors of a decoder layer as columns, ``vectors_DD``, those of large singular values first.
+    """Computes `vectors_DD`, a decoder layer's right singular vectors as columns, by falling singular values.
 
-    They are the eigenvectors of ``W^T W``, which is summed up in float64 without a copy of the layer.
+    They are the eigenvectors of `W^T W`, which is summed up in float64 without a copy of the layer.
     """
     width = weight_VD.shape[1]
     gram_DD = torch.zeros(width, width, dtype=torch.float64)
@@ -80,11 +80,11 @@ def spectrum(weight_VD: torch.Tensor) -> np.ndarray:
 
 
 def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None) -> Iterator[AffineMap]:
-    """The maps that are held against each other, the plainest first.
+    """Yields the maps that are compared with each other, the plainest first.
 
     Args:
-        vectors_ND: embeddings of unlabelled texts, which means and variances are taken of.
-        spectrum_DD: see :func:`spectrum`; None where the embedder has no decoder layer, and thus no bands.
+        vectors_ND: Embeddings of unlabelled texts, from which means and variances are computed.
+        spectrum_DD: Singular vectors, see :func:`spectrum`; None where there is no decoder layer, and thus no bands.
 
     References:
         The band is EmbedFilter's (arXiv 2606.07502): the middle half of the right singular vectors.
@@ -113,13 +113,13 @@ def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None) ->
 
 
 def add_map(embedder: SentenceTransformer, chosen: AffineMap) -> SentenceTransformer:
-    """The embedder with a map behind its pooling; its other modules are shared, not copied.
+    """Makes the embedder with a map behind its pooling; its other modules are shared, not copied.
 
     Raises:
-        InputError: the embedder has a map already, or the map is of another width.
+        InputError: The embedder has a map already, or the map is of another width.
     """
     if map_of(embedder) is not None:
-        raise InputError("the embedder has an affine map behind its pooling already; expected one without")
+        raise InputError("embedder: has an affine map behind its pooling already; expected one without")
     width = embedder.get_embedding_dimension()
     if chosen.matrix_DK.shape[0] != width:
         raise InputError(f"map of width {chosen.matrix_DK.shape[0]}: expected {width}, the embedder's")
@@ -130,7 +130,7 @@ def add_map(embedder: SentenceTransformer, chosen: AffineMap) -> SentenceTransfo
 
 
 def map_of(embedder: SentenceTransformer) -> AffineMap | None:
-    """The map behind an embedder's pooling, or None."""
+    """Reads the map behind an embedder's pooling; None where there is none."""
     last = list(embedder.children())[-1]
     if not isinstance(last, Dense):
         return None
@@ -140,7 +140,7 @@ def map_of(embedder: SentenceTransformer) -> AffineMap | None:
 
 
 def without_map(embedder: SentenceTransformer) -> SentenceTransformer:
-    """The embedder up to its pooling, where embeddings are still read by the decoder layer; modules are shared."""
+    """Makes the embedder without its map, whose embeddings the decoder layer still reads; modules are shared."""
     if map_of(embedder) is None:
         return embedder
     plain = SentenceTransformer(modules=list(embedder.children())[:-1], device=str(embedder.device))

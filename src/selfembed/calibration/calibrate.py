@@ -1,4 +1,4 @@
-"""Mends the embeddings of a ready embedder or of a raw backbone by an affine map, without training."""
+"""Improves the embeddings of a finished embedder or of a raw backbone by an affine map, without training."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def calibrate(
     device: str | None = None,
     progress: Progress = silent,
 ) -> Choice:
-    """Chooses an affine map on unlabelled text and leaves the embedder with it as a stock folder.
+    """Chooses an affine map on unlabelled text and writes the embedder with it into a stock folder.
 
     Args:
-        model: the folder of an embedder, or a language model (hub id, folder, GGUF file, ``"embedded"``), which is
+        model: The folder of an embedder, or a language model (hub id, folder, GGUF file, `"embedded"`), which is
             then read raw, by its last token after the PromptEOL prompt.
-        corpus: as :func:`selfembed.train` takes it; None: ``"python-docs"``.
-        out: the folder to make; must not exist.
-        pairs: queries of the self-retrieval that the map is chosen by, at most.
-        seed: of the texts that are drawn.
-        device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
-        progress: called with (task, done, total).
+        corpus: The corpus, as :func:`selfembed.train` takes it; None takes `"python-docs"`.
+        out: The folder to make; it must not exist.
+        pairs: Number of queries of the self-retrieval that the map is chosen by, at most.
+        seed: Seed for the texts that are drawn.
+        device: `"cpu"`, `"cuda"` and the like; None takes a GPU where there is one.
+        progress: Called with (task, done, total).
 
     Returns:
         The map and the scores of all that were tried.
 
     Raises:
-        InputError: something given cannot be used; the message says what and what to do.
+        InputError: The model, the corpus, `out` or the device cannot be used, or the saved folder gives other vectors.
     """
     out = Path(out)
     require_new(out)
@@ -63,7 +63,7 @@ def calibrate(
     if ready:
         embedder = load_embedder(folder, device=device)
         if map_of(embedder) is not None:
-            raise InputError(f"{folder}: has a map behind its pooling already; give the embedder without one")
+            raise InputError(f"model {folder}: has a map behind its pooling already; expected an embedder without one")
     else:
         backbone = load_backbone(model)
         spectrum_DD = spectrum(backbone.head().weight)
@@ -87,7 +87,7 @@ def calibrate(
         cosine = float(expected_D @ again_D / (np.linalg.norm(expected_D) * np.linalg.norm(again_D)))
         if not cosine > 0.99:
             raise InputError(
-                f"the saved folder gives other vectors than the model in memory (cosine {cosine:.5f}); nothing was "
+                f"output {out}: the folder gives other vectors than the model did (cosine {cosine:.5f}); nothing was "
                 "saved; please report this with the model's name"
             )
     return choice

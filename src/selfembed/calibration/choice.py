@@ -17,12 +17,12 @@ from selfembed.calibration.self_retrieval import SelfRetrieval
 
 @dataclass(frozen=True)
 class Choice:
-    """The map that was chosen, and how all of them did.
+    """The map that was chosen, and the scores of all maps.
 
     Attributes:
-        map: the one chosen.
-        scores: nDCG@10 of the self-retrieval by the map's name, from 0 to 1.
-        pairs: queries that they are means over.
+        map: The map that was chosen.
+        scores: Mean nDCG@10 of the self-retrieval, from 0 to 1, by the name of the map.
+        pairs: Number of queries that the scores are means over.
     """
 
     map: AffineMap
@@ -35,7 +35,7 @@ class Choice:
         return self.scores[self.map.name]
 
     def to_dict(self) -> dict[str, Any]:
-        """For the record of a run."""
+        """Gives plain JSON values for the record of a run."""
         scores = {name: round(score, 4) for name, score in self.scores.items()}
         return {"chosen": self.map.name, "self_retrieval_ndcg@10": scores, "pairs": self.pairs}
 
@@ -47,14 +47,15 @@ def choose_map(
     spectrum_DD: np.ndarray | None = None,
     standard_errors: float = 1.0,
 ) -> Choice:
-    """Takes the map with the best self-retrieval; of maps that chance could have put first, the plainest.
+    """Chooses the map with the best self-retrieval, or a plainer one that it does not clearly beat.
 
     Args:
-        search: what is to be found by what.
-        vectors_ND: the embeddings of the search's texts, before any map. Means and variances are taken of them.
-        spectrum_DD: of the decoder layer, see :func:`selfembed.calibration.affine_map.spectrum`; None has no bands.
-        standard_errors: A map earlier in the list is preferred where the best one's lead over it, query by query, is
-            within so many standard errors. It is never taken below the identity's score.
+        search: The queries and passages.
+        vectors_ND: The embeddings of the search's texts before any map; means and variances are computed from them.
+        spectrum_DD: Singular vectors of the decoder layer, see :func:`selfembed.calibration.affine_map.spectrum`; None
+            leaves out the bands.
+        standard_errors: Number of standard errors of the best map's lead, query by query, within which a plainer map
+            is preferred.
 
     Returns:
         The choice; its score is never below that of the embeddings as they are.

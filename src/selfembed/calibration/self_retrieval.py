@@ -1,4 +1,4 @@
-"""A search without labels: a text's title or a sentence of it is to find the rest of it among other texts.
+"""A search without labels: a title or a sentence of a text shall find the rest of it among other texts.
 
 Shapes: Q queries, P passages, N texts, D dimensions.
 """
@@ -25,8 +25,8 @@ class SelfRetrieval:
     """Queries, each of which seeks the passage of the same index.
 
     Attributes:
-        queries: titles and sentences.
-        passages: the texts that they are of, without them.
+        queries: Titles and sentences.
+        passages: The texts that the queries were taken from, without them.
     """
 
     queries: tuple[str, ...]
@@ -38,9 +38,9 @@ class SelfRetrieval:
         return [*self.queries, *self.passages]
 
     def ndcg_Q(self, vectors_ND: np.ndarray) -> np.ndarray:
-        """nDCG@10 of every query from the embeddings of :attr:`texts`, float64.
+        """Computes nDCG@10 of every query from the embeddings of :attr:`texts`, float64.
 
-        Of passages with equal cosines half are ranked before the one that is sought.
+        Half of the passages with equal cosines are ranked before the one that is sought.
         """
         vectors_ND = np.asarray(vectors_ND, dtype=np.float64)
         vectors_ND = vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12)
@@ -51,15 +51,15 @@ class SelfRetrieval:
 
 
 def self_retrieval(passages: Sequence[PassageRow], count: int, *, seed: int = 0) -> SelfRetrieval:
-    """Makes such a search out of passages, one pair a document, or a passage where there are too few documents.
+    """Makes a self-retrieval out of passages: one pair a document, or one a passage where documents are too few.
 
     Args:
-        passages: those of one document one after the other.
-        count: pairs, at most.
-        seed: of what is drawn.
+        passages: The passages of a corpus, those of one document one after the other.
+        count: Number of pairs, at most.
+        seed: Seed for all that is drawn.
 
     Raises:
-        InputError: the passages give too few different pairs to tell anything.
+        InputError: The passages give fewer than 8 different pairs.
     """
     pairs = draw_pairs(passages, min(4 * count, 2 * len(passages)), weights=_SOURCES, seed=seed)
     if len({pair.index for pair in pairs}) < LEAST_PAIRS:

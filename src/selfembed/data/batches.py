@@ -1,4 +1,4 @@
-"""Which examples or texts make which batch: no text twice in a batch that holds its texts against each other."""
+"""Which examples or texts make which batch: no text twice in a batch whose texts are compared with each other."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from selfembed.errors import InputError
 def pools(
     sets: Sequence[Examples], *, homogeneous: bool, seed: int, least_negatives: int = 0
 ) -> tuple[list[Dataset], int]:
-    """The rows that may come together in a batch, queries with their instruction.
+    """Collects the rows that may come together in a batch, queries with their instruction.
 
-    The trainer needs as many negatives of every row: where sets differ, those of the set that has most are kept and
-    the others are filled up with positives of other queries of the same set, drawn from ``seed``.
+    The trainer needs equally many negatives in every row. Where sets differ, the set that has most keeps its own and
+    the others are filled up with positives of other queries of the same set.
 
     Args:
-        sets: of labelled examples.
-        homogeneous: whether each set is a pool of its own; else all are one.
-        seed: of what is filled in.
-        least_negatives: of a row, filled in where no set has as many.
+        sets: Sets of labelled examples.
+        homogeneous: Whether each set is a pool of its own; otherwise all sets are one pool.
+        seed: Seed for drawing what is filled in.
+        least_negatives: Negatives that every row gets at least.
 
     Returns:
-        The pools, with columns ``query, positive, negative_1, ...``, and how many negatives were filled in.
+        The pools, with columns `query, positive, negative_1, ...`, and how many negatives were filled in.
 
     Raises:
-        InputError: a set that must be filled up has one query only.
+        InputError: A set that must be filled up has one query only.
     """
     most = max(least_negatives, *(one.negatives for one in sets))
     parts, filled = [], 0
@@ -48,22 +48,22 @@ def pools(
 
 
 def batches(pools: Sequence[Dataset], *, steps: int, batch_size: int, seed: int) -> list[list[int]]:
-    """Which rows make which batch: no text twice in a batch, long rows first, so that they are padded little.
+    """Draws which rows make which batch: no text twice in a batch, long rows first, so that little is padding.
 
-    The batches are those of sentence-transformers' samplers, reshuffled whenever all rows were seen, of each pool in
-    proportion to its size; they do not depend on the size of mini-batches.
+    The batches are those of sentence-transformers' samplers: each pool gives batches in proportion to its size, and
+    all are reshuffled whenever every row was used. They do not depend on the size of mini-batches.
 
     Args:
-        pools: see :func:`pools`.
-        steps: batches wanted.
-        batch_size: rows of a batch.
-        seed: of the shuffles.
+        pools: The rows that may come together, see :func:`pools`.
+        steps: Number of batches.
+        batch_size: Rows of a batch.
+        seed: Seed for the shuffles.
 
     Returns:
-        Row numbers, counted through all pools.
+        The row numbers of each batch, counted through all pools.
 
     Raises:
-        InputError: a pool has too few different rows for a batch.
+        InputError: A pool has too few different rows for a batch.
     """
     samplers = [
         NoDuplicatesBatchSampler(rows, batch_size, drop_last=True, generator=torch.Generator(), seed=seed + number)
@@ -71,10 +71,11 @@ def batches(pools: Sequence[Dataset], *, steps: int, batch_size: int, seed: int)
     ]
     for rows, sampler in zip(pools, samplers, strict=True):
         if next(iter(sampler), None) is None:
-            who, instead = ("a set of pairs has", ", take batches=mixed") if len(pools) > 1 else ("the pairs have", "")
+            several = len(pools) > 1
+            who, instead = ("a set of pairs has", ", use `batches='mixed'`") if several else ("the pairs have", "")
             raise InputError(
                 f"batch_size {batch_size}: {who} {len(rows)} rows, and no text may come twice in a batch; "
-                f"lower batch_size{instead} or give more pairs"
+                f"expected a smaller batch; lower `batch_size`{instead} or give more pairs"
             )
     sampler = ProportionalBatchSampler(ConcatDataset(pools), samplers, generator=torch.Generator(), seed=seed)
     found: list[list[int]] = []
@@ -96,26 +97,26 @@ def text_order(
     distinct: bool = False,
     length_N: Sequence[int] | None = None,
 ) -> list[int]:
-    """Which text when: the texts over and over, shuffled anew each time, cut into steps.
+    """Decides which text is read when: the texts over and over, shuffled anew each time, cut into steps.
 
-    Within a step texts go from long to short, so that the texts of a micro-batch are padded little. What a step
-    consists of does not depend on the size of micro-batches.
+    Within a step texts go from long to short, so that little of a micro-batch is padding. What a step consists of does
+    not depend on the size of micro-batches.
 
     Args:
-        texts: of a stage, in the order of their first use.
-        steps: batches wanted.
-        batch_size: texts of a step.
-        seed: of every shuffle after the first, which :func:`selfembed.data.sampling.choose_texts` did.
-        distinct: whether no text may come twice in a step, as where the others of a batch are negatives. One that
-            would, because it stands in the corpus twice or was seen at the end of the round before, is left out or
-            waits for the next step.
-        length_N: of the texts, in any unit; None: their characters.
+        texts: The texts of a stage, in the order of their first use.
+        steps: Number of batches.
+        batch_size: Texts of a step.
+        seed: Seed for every shuffle after the first; :func:`selfembed.data.sampling.choose_texts` did that one.
+        distinct: Whether no text may come twice in a step, as is needed where the others of a batch are negatives. A
+            text that stands in the corpus twice is then used once, and one that ended the last round waits for the
+            next step.
+        length_N: Lengths of the texts in any unit; None takes their characters.
 
     Returns:
-        ``steps * batch_size`` rows.
+        `steps * batch_size` row numbers.
 
     Raises:
-        InputError: there are fewer distinct texts than a step must have.
+        InputError: `distinct`, and there are fewer different texts than a step reads.
     """
     rows = np.arange(len(texts))
     if distinct:
@@ -131,7 +132,7 @@ def text_order(
 
 
 def _cut(rows: Iterator[int], steps: int, batch_size: int, *, distinct: bool) -> list[list[int]]:
-    """The rows cut into steps, in their order; one that a distinct step has already is the next step's first."""
+    """Cuts rows into steps, in their order; a row that a distinct step has already is the first of the next one."""
     waiting: list[int] = []
     cut = []
     for _ in range(steps):
@@ -150,7 +151,7 @@ def _cut(rows: Iterator[int], steps: int, batch_size: int, *, distinct: bool) ->
 
 
 def _rounds(rows: np.ndarray, seed: int) -> Iterator[int]:
-    """The rows as they stand, and then over and over, shuffled anew each time."""
+    """Yields the rows as they stand, and then over and over, shuffled anew each time."""
     random = np.random.default_rng(seed)
     yield from rows.tolist()
     while True:
@@ -163,7 +164,7 @@ def _drawn(columns: Mapping[str, Sequence[str]], name: str, *, seed: int) -> lis
         if text is None:
             raise InputError(
                 f"pairs {name}: no text can stand as a negative of {query[:60]!r}; expected positives of other "
-                "queries: give more pairs"
+                "queries; give more pairs"
             )
         drawn.append(text)
     return drawn

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ from selfembed.data.passages import UNTITLED, PassageRow, Piece, cut
 from selfembed.data.sources import Reader, source_name
 from selfembed.errors import InputError
 from selfembed.ground.files import cache_dir, writing
+from selfembed.ground.options import Range, check_value, require_choice
 
 if TYPE_CHECKING:
     import datasets
@@ -31,13 +32,13 @@ _TITLES = pa.schema({"title": pa.string(), "title_from": pa.string(), "document"
 
 @dataclass(kw_only=True)
 class CorpusReport:
-    """What reading found; filled while reading and complete once it ended.
+    """What reading found; filled while reading, complete when reading has ended.
 
     Attributes:
-        sources: Sources read.
-        files: Files read.
-        texts: Texts kept, after cutting into passages.
-        words: Words in them (`selfembed.data.words.split_words`).
+        sources: Number of sources read.
+        files: Number of files read.
+        texts: Number of texts kept, after cutting into passages.
+        words: Number of words in them (:func:`selfembed.data.words.split_words`).
         skipped: What was left out: reason -> how often.
     """
 
@@ -80,28 +81,26 @@ class Corpus:
             sources: One source or a list of them.
             column: Column or key of the texts; None takes "text", or the only column of strings.
             split: Split to read where a data set has several.
-            passage_words: Longer texts are cut into consecutive passages of that many words, a last rest of less
-                than a fifth of it staying with the passage before; None leaves texts whole. In scripts without spaces
-                a letter counts as a word.
+            passage_words: Number of words of a passage. Longer texts are cut into consecutive passages; a rest of less
+                than a fifth stays with the passage before. None leaves texts whole. In scripts without spaces a letter
+                counts as a word.
             encoding: Encoding of text, JSON and CSV files.
             on_bad: "raise" refuses the first bad text or unreadable file, "skip" leaves it out and counts it.
-            limit: Stop after that many texts.
-            progress: Called now and then with the number of texts so far.
-            name: What records and reports call the corpus; None takes the sources.
+            limit: Number of texts to stop after; None reads all.
+            progress: Called now and then with the number of texts read so far.
+            name: What records and reports call the corpus; None takes the names of the sources.
 
         Raises:
             InputError: An argument is out of range, or a source does not exist or is of no known kind.
         """
         for option, value in (("passage_words", passage_words), ("limit", limit)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InputError(f"{option} {value!r}: expected a whole number from 1; give one, or leave it out")
-        if on_bad not in ("raise", "skip"):
-            raise InputError(f"on_bad {on_bad!r}: expected 'raise' or 'skip'; give one of them")
+            check_value(option, value, Annotated[int, Range(least=1)] | None)
+        require_choice("on_bad", on_bad, ("raise", "skip"))
         try:
             codecs.lookup(encoding)
             io.TextIOWrapper(io.BytesIO(), encoding)  # refuses codecs like "hex", which are not of text
         except (LookupError, TypeError, ValueError):
-            raise InputError(f"encoding {encoding!r}: expected one that Python knows; give one like 'utf-8'") from None
+            raise InputError(f"encoding {encoding!r}: expected one that Python knows, e.g. 'utf-8'") from None
         self.report = CorpusReport()
         self._name = name
         self._limit = limit
@@ -117,14 +116,14 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        """The name given, or the sources, as a reader would call them."""
+        """The name that was given, or those of the sources."""
         if self._name is not None:
             return self._name
         plain = (str, os.PathLike)
         return ", ".join(str(s) if isinstance(s, plain) else f"a {type(s).__name__}" for s in self._sources)
 
     def texts(self) -> datasets.Dataset:
-        """The texts as a memory-mapped data set with the one column "text"; read on the first call.
+        """Gives the texts as a memory-mapped data set with the one column "text"; reads them on the first call.
 
         Raises:
             InputError: A text or file is bad (unless `on_bad="skip"`), a column is missing, the hub gives no data,
@@ -139,7 +138,7 @@ class Corpus:
         return self._dataset
 
     def passages(self) -> datasets.Dataset:
-        """The texts with what they are passages of, row by row as in `texts()`, memory-mapped.
+        """Gives the texts with their titles and documents, row by row as in `texts()`, memory-mapped.
 
         The columns are "text"; "title", or "" where a text has none; "title_from", which says where the title was
         found: "column", "heading", "first line", "file name" or ""; and "document", the number of the document, from
@@ -147,7 +146,7 @@ class Corpus:
         and data sets (rows one after the other under one title are one), or an item of an iterable.
 
         Raises:
-            InputError: As `texts()`.
+            InputError: See `texts()`.
         """
         import datasets
 
@@ -166,7 +165,7 @@ class Corpus:
         """Yields the texts one after the other as they are read, and keeps none; counts only what is skipped.
 
         Raises:
-            InputError: As `texts()`, except where there is no text at all.
+            InputError: See `texts()`; no text at all is no error here.
         """
         yield from (passage.text for passage in self._read())
 
@@ -175,13 +174,13 @@ class Corpus:
         """The sha256 of the texts in their order: of content alone, not of paths or times.
 
         Raises:
-            InputError: As `texts()`.
+            InputError: See `texts()`.
         """
         self.texts()
         return self._fingerprint
 
     def _write(self) -> tuple[Path, Path]:
-        """Reads all sources into two Arrow files that are named by their content: texts, and their titles."""
+        """Reads all sources into two Arrow files, texts and titles, each named by its content."""
         vars(self.report).update(vars(CorpusReport()))  # a second try, after a failure, counts from zero
         self._ledger.skipped, self._ledger.files = self.report.skipped, 0
         folders = cache_dir() / "texts", cache_dir() / "titles"
@@ -231,14 +230,14 @@ class Corpus:
         given = ", ".join(map(source_name, self._sources[:5])) + (", ..." if len(self._sources) > 5 else "")
         skipped = ", ".join(f"{reason} ({count})" for reason, count in sorted(self.report.skipped.items()))
         return (
-            f"no text in {given or 'an empty list of sources'}: looked for strings and for files of the types"
-            f" {' '.join(SUFFIXES)} (also .gz, .zst), read {self.report.files} files, skipped {skipped or 'nothing'};"
+            f"no text in {given or 'an empty list of sources'}: expected strings, or files of the types"
+            f" {' '.join(SUFFIXES)} (also .gz, .zst); read {self.report.files} files, skipped {skipped or 'nothing'};"
             " give a source that has text"
         )
 
 
 class _ArrowFile:
-    """Rows on their way into a file that is named by the hash of their content, and appears only complete."""
+    """A file of rows that is named by the hash of its content, and appears only when it is complete."""
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.folder = folder
@@ -262,7 +261,7 @@ class _ArrowFile:
         self._rows.append(row)
 
     def flush(self) -> bool:
-        """Writes the rows taken since, if there are any."""
+        """Writes the rows taken since; says whether there were any."""
         if not self._rows:
             return False
         columns = zip(*self._rows, strict=True)

@@ -12,7 +12,7 @@ from selfembed.data.sampling import choose_rows
 
 
 class CorpusPassages(Sequence[PassageRow]):
-    """Passages of a corpus, read one by one when they are asked for.
+    """Passages of a corpus, each read when it is asked for.
 
     Args:
         rows: What :meth:`selfembed.data.corpus.Corpus.passages` gives, or some rows of it.
@@ -29,9 +29,12 @@ class CorpusPassages(Sequence[PassageRow]):
 
 
 def last_passages(corpus: Corpus, count: int, *, seed: int) -> CorpusPassages:
-    """The passages that training with this seed comes to last, at most ``count``.
+    """Takes the passages that training with this seed would read last; they are unseen where it reads fewer.
 
-    They are unseen where the corpus has more texts than training reads.
+    Args:
+        corpus: The corpus of the training.
+        count: Number of passages, at most.
+        seed: Seed of the training.
     """
     rows = corpus.passages()
     order = choose_rows(len(rows), len(rows), seed=seed)

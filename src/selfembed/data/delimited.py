@@ -33,13 +33,16 @@ def delimited_rows(file: TextIO, delimiter: str, place: Place, ledger: Ledger) -
     """Reads the header and then row after row, each with as many fields.
 
     Args:
-        file: Opened with `newline=""`.
+        file: The file, opened with `newline=""`.
         delimiter: Comma or tab.
-        place: Counts lines.
+        place: Counter of lines.
         ledger: Told of malformed rows.
 
+    Yields:
+        The cells of each row.
+
     Raises:
-        InputError: The header is of one column and parted by other characters.
+        InputError: The header has one column and other separators in it, or the ledger refuses a row.
     """
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW))  # from 128 KiB, which articles exceed
     lines = iter(lambda: file.readline(MAX_ROW), "")
@@ -57,20 +60,20 @@ def delimited_rows(file: TextIO, delimiter: str, place: Place, ledger: Ledger) -
     if header is None:
         return
     if len(header) == 1 and re.search(r"[;\t|]", header[0]):
-        raise InputError(f"{place}: the header is {header[0]!r}, of one column: separate columns by {delimiter!r}")
+        raise InputError(f"{place}: {header[0]!r} is a header of one column; expected columns parted by {delimiter!r}")
     yield header
     yield from rows
 
 
 def numbered_lines(lines: Iterable[str], place: Place) -> Iterator[str]:
-    """The lines, the place counting along."""
+    """Yields the lines and counts them in the place."""
     for line in lines:
         place.number += 1
         yield line
 
 
 def no_header(name: str) -> bool:
-    """Whether the only cell of a first line reads like a text instead of a column's name."""
+    """Says whether the only cell of a first line reads like a text instead of a column's name."""
     name = name.strip()
     if name.isdigit():
         return False  # what pandas calls a column without a name; no text is only a number

@@ -26,7 +26,7 @@ Opened = gzip.GzipFile | io.BufferedReader
 
 
 class PointerError(Exception):
-    """A file holds not the data but the address of it; says of which kind."""
+    """A file holds the address of the data instead of the data; the message names the kind of address."""
 
     @property
     def advice(self) -> str:
@@ -38,19 +38,19 @@ UNREADABLE = (OSError, EOFError, UnicodeError, zlib.error, zstandard.ZstdError, 
 
 
 def kind(path: Path, among: tuple[str, ...] = SUFFIXES) -> str:
-    """The suffix that says how a file is read, or "" for one that is not."""
+    """Finds the suffix that says how a file is read; "" for a file that is not."""
     suffix = suffixes(path)[0]
     return suffix if suffix in among else ""
 
 
 def suffixes(path: Path) -> tuple[str, str]:
-    """The suffix of the content and that of the compression, each "" where there is none."""
+    """Splits off the suffixes of content and compression, each "" where there is none."""
     suffix = path.suffix.lower()
     return (path.with_suffix("").suffix.lower(), suffix) if suffix in COMPRESSED else (suffix, "")
 
 
 def stem(path: Path) -> str:
-    """A file's name without these suffixes."""
+    """Gives a file's name without the suffixes of content and compression."""
     return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).stem
 
 
@@ -58,8 +58,8 @@ def open_file(path: Path) -> Opened:
     """Opens a file for reading, decompressed.
 
     Raises:
-        PointerError: It is a pointer to its content.
-        OSError: It cannot be opened.
+        PointerError: The file is a pointer to its content.
+        OSError: The file cannot be opened.
     """
     with open(path, "rb") as file:
         beginning = file.read(64)

@@ -35,10 +35,7 @@ _CARD_KEYS = {
 
 
 def hub_id(text: str) -> tuple[str, str | None] | None:
-    """The parts of `ID` or `ID:CONFIG`, or None for what can be neither.
-
-    A name with the suffix of a file that is read is a file's.
-    """
+    """Splits `ID` or `ID:CONFIG`; None for what can be neither, as a name with the suffix of a file of texts."""
     found = _HUB_ID.fullmatch(text)
     if found is None or (found["config"] is None and kind(Path(text))):
         return None
@@ -46,18 +43,18 @@ def hub_id(text: str) -> tuple[str, str | None] | None:
 
 
 def of_split(splits: Mapping[str, Any], split: str, name: str) -> Any:
-    """One of several splits.
+    """Takes one of several splits.
 
     Raises:
-        InputError: It is not there.
+        InputError: There is no such split.
     """
     if split not in splits:
-        raise InputError(f"{name}: no split {split!r}; give one of {', '.join(map(repr, splits))}")
+        raise InputError(f"{name}: no split {split!r}; expected one of {', '.join(map(repr, splits))}")
     return splits[split]
 
 
 def dataset_rows(dataset: datasets.Dataset, choose: Choose, place: Place) -> Iterator[Row]:
-    """The rows of a data set."""
+    """Yields the rows of a data set, reduced to the chosen columns."""
     schema = dataset.features.arrow_schema
     chosen = list(choose(Columns(names=tuple(schema.names), strings=string_columns(schema), place=place)))
     for table in dataset.select_columns(chosen).with_format("arrow").iter(_BATCH):
@@ -65,22 +62,22 @@ def dataset_rows(dataset: datasets.Dataset, choose: Choose, place: Place) -> Ite
 
 
 def streamed_rows(dataset: datasets.IterableDataset, choose: Choose, place: Place) -> Iterator[Any]:
-    """The rows of a data set that is read as it comes."""
+    """Yields the rows of a data set that is read as a stream, reduced to the chosen columns."""
     return with_columns(numbered(dataset, place), choose, place)
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether a folder was written by `save_to_disk`."""
+    """Says whether a folder was written by `save_to_disk`."""
     return (folder / "dataset_dict.json").is_file() or all(
         (folder / name).is_file() for name in ("state.json", "dataset_info.json")
     )
 
 
 def saved_rows(folder: Path, split: str, choose: Choose, ledger: Ledger, place: Place) -> Iterator[Row]:
-    """The rows of a folder written by `save_to_disk`.
+    """Yields the rows of a folder written by `save_to_disk`, reduced to the chosen columns.
 
     Raises:
-        InputError: It has no such split, or as `choose` or the ledger.
+        InputError: The folder has no such split, or `choose` or the ledger refuses it.
     """
     import datasets
 
@@ -94,14 +91,14 @@ def saved_rows(folder: Path, split: str, choose: Choose, ledger: Ledger, place: 
     except InputError:
         raise
     except (*UNREADABLE, ValueError, KeyError, TypeError) as error:
-        ledger.bad("unreadable file", place, "the saved data set may be damaged: write it again", error)
+        ledger.bad("unreadable file", place, "the saved data set may be damaged; write it again", error)
 
 
 def hub_rows(name: str, config: str | None, split: str, choose: Choose, ledger: Ledger, place: Place) -> Iterator[Any]:
-    """The rows of a data set on the hub, as they come over the network.
+    """Yields the rows of a data set on the hub as they come over the network, reduced to the chosen columns.
 
     Raises:
-        InputError: There is no such data set, configuration or split, or as `choose` or the ledger.
+        InputError: There is no such data set, configuration or split, or `choose` or the ledger refuses it.
     """
     import datasets
 
@@ -112,7 +109,7 @@ def hub_rows(name: str, config: str | None, split: str, choose: Choose, ledger: 
     except Exception as error:  # whatever the network, the hub and the data set's files may raise
         raise InputError(
             f"{place.name}: is no file or folder here, and no data set with split {split!r} could be had from the "
-            f"Hugging Face hub ({one_line(_root(error))}); expected a path, an ID or ID:CONFIG: check the spelling "
+            f"Hugging Face hub ({one_line(_root(error))}); expected a path, an ID or ID:CONFIG; check the spelling "
             "and the network (HF_HUB_OFFLINE, if set, keeps the hub offline), or give a local file"
         ) from error
     try:
@@ -125,17 +122,22 @@ def hub_rows(name: str, config: str | None, split: str, choose: Choose, ledger: 
 
 
 def cloned_files(folder: Path, split: str, config: str | None = None) -> tuple[list[Path], dict[str, int]] | None:
-    """The files of one split of a folder that holds a data set in the form of the hub.
+    """Finds the files of one split of a folder that holds a data set in the form of the hub.
 
     That is a folder with a data card (a README.md that begins with the hub's metadata), whose splits are those that
-    the `datasets` library finds; or one in which every file is named by its split, or its folder is, and there are
-    several.
+    the `datasets` library finds; or a folder of several splits in which each file, or its folder, is named by its
+    split.
+
+    Args:
+        folder: The folder.
+        split: Name of the split.
+        config: Name of the configuration, where there are several.
 
     Returns:
-        The files, and how many files were left out by what they are; None where the folder holds something else.
+        The files, and the number of files left out, by their kind; None where the folder holds something else.
 
     Raises:
-        InputError: It has no such split or configuration.
+        InputError: The data set has no such split or configuration.
     """
     files = [Path(root, name) for root, names in _walk(folder) for name in names]
     cards = [file for file in files if file.name.lower().startswith("readme") or file.name.upper() == "LICENSE.md"]
@@ -183,7 +185,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def has_card(folder: Path) -> bool:
-    """Whether a README.md begins with metadata as the hub's data cards do."""
+    """Says whether a README.md begins with metadata as the hub's data cards do."""
     try:
         with open(folder / "README.md", encoding="utf-8") as file:
             if file.readline().strip() != "---":
@@ -205,7 +207,7 @@ def _named_by_library(folder: Path, config: str | None) -> dict[str, list[Path]]
     except Exception as error:  # whatever the library makes of a folder
         raise InputError(
             f"{str(folder)!r}: has a data card, but is not read as a data set ({one_line(_root(error))}); expected "
-            "FOLDER or FOLDER:CONFIG: name its configuration, or give its files"
+            "FOLDER or FOLDER:CONFIG; name its configuration, or give its files"
         ) from error
     return {str(split): [Path(file) for file in files] for split, files in found.items()}
 

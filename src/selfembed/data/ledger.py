@@ -14,9 +14,9 @@ class Place:
     """Where reading stands, for messages.
 
     Attributes:
-        name: File or data set, as it is called in messages.
+        name: Name of the file or data set in messages.
         unit: What is counted: "line", "row" or "item".
-        number: Of the present one, from 1; 0 before the first.
+        number: Number of the present one, from 1; 0 before the first.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Ledger:
     """Refuses what is bad, or counts it.
 
     Attributes:
-        on_bad: "raise" refuses the first bad text, row or file, "skip" leaves it out.
-        optional: Whether the reader's caller can choose "skip", which messages then say.
+        on_bad: "raise" refuses the first bad text, row or file, "skip" leaves out all of them.
+        optional: Whether a user can choose "skip"; messages then say so.
         skipped: What was left out: reason -> how often.
-        files: Files read.
+        files: Number of files read.
     """
 
     on_bad: Literal["raise", "skip"] = "raise"
@@ -44,7 +44,7 @@ class Ledger:
     files: int = 0
 
     def skip(self, reason: str, count: int = 1) -> None:
-        """Counts what is left out without being bad, as empty texts are."""
+        """Counts what is left out without being bad, such as empty texts."""
         if count:
             self.skipped[reason] = self.skipped.get(reason, 0) + count
 
@@ -52,29 +52,29 @@ class Ledger:
         """Refuses or counts what is bad.
 
         Args:
-            reason: What is wrong, in the words it is counted under.
+            reason: What is wrong, in the words under which it is counted.
             place: Where it stands.
             advice: What to do about it.
-            detail: What a library said of it.
+            detail: What a library said about it.
 
         Raises:
             InputError: `on_bad` is "raise".
         """
         if self.on_bad == "raise":
             said = f" ({one_line(detail)})" if detail else ""
-            leave = ", or leave it out (on_bad='skip')" if self.optional else ""
+            leave = ", or leave it out (`on_bad='skip'`)" if self.optional else ""
             raise InputError(f"{place}: {reason}{said}; {advice}{leave}")
         self.skip(reason)
 
 
 def numbered(values: Iterable[Any], place: Place) -> Iterator[Any]:
-    """The values, the place counting along."""
+    """Yields the values and counts them in the place."""
     for value in values:
         place.number += 1
         yield value
 
 
 def one_line(detail: object) -> str:
-    """The first line of an error or note, short enough for a message of one line."""
+    """Gives the first line of an error or note, short enough for a message of one line."""
     text = str(detail).strip() or type(detail).__name__
     return text.splitlines()[0][:300]

@@ -18,7 +18,7 @@ _ROWS_AT_ONCE = 1_000
 
 
 def row_values(rows: Dataset) -> Iterator[tuple[Any, ...]]:
-    """The values of each row, in the order of the columns."""
+    """Yields the values of each row, in the order of the columns."""
     for batch in rows.iter(_ROWS_AT_ONCE):
         yield from zip(*batch.values(), strict=True)
 
@@ -26,14 +26,23 @@ def row_values(rows: Dataset) -> Iterator[tuple[Any, ...]]:
 def with_mined_negatives(
     rows: Dataset, embedder: SentenceTransformer, *, margin: float, batch_size: int
 ) -> tuple[Dataset, int]:
-    """The same rows with negatives that the embedder now takes for near to the query.
+    """Replaces negatives by texts that the embedder now takes for near to the query.
 
-    They are positives of other queries, the nearest first; one whose similarity is within ``margin`` (a share of the
-    positive's) of the positive's or above counts as a possible answer and is passed over (NV-Retriever, arXiv
-    2407.15831); of several positives the farthest decides. A row for which not enough are found keeps its negatives.
+    They are positives of other queries, the nearest first. A text counts as a possible answer, and is passed over,
+    where its similarity to the query comes within `margin` of the positive's or above it; of several positives the
+    farthest decides. A row for which not enough are found keeps its negatives.
+
+    Args:
+        rows: Rows with the columns `query`, `positive` and negatives.
+        embedder: The embedder in its present state.
+        margin: Share of the positive's similarity.
+        batch_size: Texts per forward pass.
 
     Returns:
         The rows, and for how many of them new negatives were found.
+
+    References:
+        NV-Retriever, arXiv 2407.15831.
     """
     from sentence_transformers.util import mine_hard_negatives
 
@@ -55,12 +64,12 @@ def with_mined_negatives(
 
 
 def in_batches(rows: Dataset, mined: Dataset, order: Sequence[Sequence[int]]) -> Dataset:
-    """The rows batch by batch, with mined negatives but where those are a query or positive of another row there.
+    """Lays out rows batch by batch, with mined negatives unless a row of the batch has one as query or positive.
 
     Args:
-        rows: in whose batches no text comes twice.
-        mined: the same rows with mined negatives.
-        order: rows of each batch, see :func:`batches`.
+        rows: Rows with their own negatives; no text comes twice in a batch.
+        mined: The same rows with mined negatives.
+        order: Row numbers of each batch, see :func:`selfembed.data.batches.batches`.
     """
     pairs, negatives = rows.select_columns(["query", "positive"]), mined.select_columns(mined.column_names[2:])
     chosen = []
@@ -72,14 +81,14 @@ def in_batches(rows: Dataset, mined: Dataset, order: Sequence[Sequence[int]]) ->
 
 
 def other_positives(columns: Mapping[str, Sequence[str | None]], *, seed: int) -> list[str | None]:
-    """Draws for each row the positive of another, that is no positive of the same query and not in the row already.
+    """Draws for each row a positive of another query that is not in the row already.
 
     Args:
-        columns: ``query``, ``positive`` and perhaps negatives, some of which may be None.
-        seed: of the draws.
+        columns: `query`, `positive` and perhaps negatives, some of which may be None.
+        seed: Seed for the draws.
 
     Returns:
-        The texts, None for a row that no text was found for.
+        A text for each row; None where none was found.
     """
     queries, positives = list(columns["query"]), list(columns["positive"])
     own: dict[str | None, set[str | None]] = {}

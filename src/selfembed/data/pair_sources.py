@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from selfembed.data.passages import PassageRow
 from selfembed.data.words import count_words, first_sentence, join_words, split_words
 from selfembed.errors import InputError
+from selfembed.ground.options import require_choice
 
 LEAST_WORDS = 3  # of a query that is not a title
 LEAST_PASSAGE_WORDS = 6
@@ -24,7 +25,7 @@ class Pair:
 
     Attributes:
         query: The text that searches.
-        passage: The text that is to be found; unless the source is ``crop`` it shares no characters with the query.
+        passage: The text that is to be found; unless the source is `crop` it shares no characters with the query.
         index: The index of the passage that was cut.
         document: The number of the document that both are from.
         source: The name of the source.
@@ -47,19 +48,19 @@ def draw_pairs(
 
     Args:
         passages: The passages of a corpus, those of one document one after the other.
-        count: The number of pairs; passages are gone through several times, in other orders, where there are fewer.
-        weights: The share of each source by its name, see :data:`SOURCES`; where a passage does not give a pair of
-            the source that was drawn, the others are tried in an order drawn by their weights.
-        seed: The seed of all that is drawn.
+        count: The number of pairs. Where there are fewer passages, they are used several times, in other orders.
+        weights: The share of each source by its name, see :data:`SOURCES`. Where a passage gives no pair of the
+            source that was drawn, the others are tried in an order drawn by their weights.
+        seed: The seed for all that is drawn.
 
     Returns:
-        ``count`` pairs in a random order; none where no passage gives any.
+        `count` pairs in a random order; none where no passage gives any.
 
     Raises:
-        InputError: A source is unknown or a weight is negative.
+        InputError: A source is unknown, a weight is negative, or no weight is above 0.
     """
-    if unknown := [name for name in weights if name not in SOURCES]:
-        raise InputError(f"source {unknown[0]!r}: expected {', '.join(SOURCES)}")
+    for name in weights:
+        require_choice("source", name, SOURCES)
     if not weights or min(weights.values()) < 0 or not sum(weights.values()) > 0:
         raise InputError(f"weights {dict(weights)}: expected shares of at least 0, one of them above 0")
     rng = random.Random(seed)
@@ -82,6 +83,12 @@ def draw_pair(
     passages: Sequence[PassageRow], index: int, weights: Mapping[str, float], rng: random.Random
 ) -> Pair | None:
     """Cuts one pair out of a passage; the sources are tried in an order drawn by their weights.
+
+    Args:
+        passages: The passages of a corpus, those of one document one after the other.
+        index: The index of the passage.
+        weights: The share of each source by its name.
+        rng: The generator that all is drawn from.
 
     Returns:
         The pair, or None where no source gives one.
@@ -106,7 +113,7 @@ def sentences(text: str) -> list[str]:
 
 
 def title_and_passage(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
-    """A title and its passage, without the title where the passage begins with it."""
+    """Takes a title and its passage, without the title where the passage begins with it."""
     passage = passages[index]
     title = (passage.title or "").strip()
     text = passage.text
@@ -116,7 +123,7 @@ def title_and_passage(passages: Sequence[PassageRow], index: int, rng: random.Ra
 
 
 def sentence_and_rest(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
-    """A sentence, every other time the first, and the sentences around it."""
+    """Takes a sentence, every other time the first, and the sentences around it."""
     parts = sentences(passages[index].text)
     if len(parts) < 2:
         return None
@@ -126,7 +133,7 @@ def sentence_and_rest(passages: Sequence[PassageRow], index: int, rng: random.Ra
 
 
 def two_parts(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
-    """The two sides of a cut between words in the middle third of a passage, the shorter one searching."""
+    """Cuts a passage between two words of its middle third; the shorter side searches."""
     words = split_words(passages[index].text)
     if len(words) < LEAST_WORDS + LEAST_PASSAGE_WORDS:
         return None
@@ -137,7 +144,7 @@ def two_parts(passages: Sequence[PassageRow], index: int, rng: random.Random) ->
 
 
 def two_neighbours(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
-    """A passage and the one before or after it in its document, the shorter one searching."""
+    """Takes a passage and the one before or after it in its document; the shorter one searches."""
     near = [
         other
         for other in (index - 1, index + 1)
@@ -150,7 +157,7 @@ def two_neighbours(passages: Sequence[PassageRow], index: int, rng: random.Rando
 
 
 def two_crops(passages: Sequence[PassageRow], index: int, rng: random.Random) -> tuple[str, str] | None:
-    """Two crops of one passage, each of a tenth to a half of its words, a tenth of them deleted; they may overlap.
+    """Cuts two crops of a passage, each of a tenth to a half of its words, a tenth of them deleted; they may overlap.
 
     References:
         Contriever, arXiv 2112.09118, section 3.2 and its code: 5 to 50 % of 256 tokens, 10 % of the words deleted.

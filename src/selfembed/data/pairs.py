@@ -36,11 +36,11 @@ class Examples:
     """A set of labelled examples.
 
     Args:
-        name: of the set.
-        rows: with the columns ``query, positive`` and, where there are any, ``negative_1, negative_2, ...``.
-        fingerprint: content hash of the rows, whatever file they came from.
-        instruction: what is asked of a text, said before every query and before no other text.
-        notes: what reading labels left out or filled in: what -> how often.
+        name: Name of the set.
+        rows: Rows with the columns `query, positive` and, where there are any, `negative_1, negative_2, ...`.
+        fingerprint: Content hash of the rows, whatever file they came from.
+        instruction: What the text that is sought shall do for the query; put before queries only.
+        notes: What reading labels left out or filled in: what -> how often.
     """
 
     name: str
@@ -51,18 +51,18 @@ class Examples:
 
     @property
     def negatives(self) -> int:
-        """Hard negatives of every row."""
+        """Number of hard negatives of every row."""
         negatives: int = self.rows.num_columns - 2
         return negatives
 
     @property
     def queries(self) -> list[str]:
-        """As they are embedded: ``instruction: query``."""
+        """The queries as they are embedded: `instruction: query`."""
         before = f"{self.instruction}: " if self.instruction else ""
         return [before + query for query in self.rows["query"]]
 
     def to_dict(self) -> dict[str, Any]:
-        """For records: what it is, without the rows."""
+        """Describes the set for records, without the rows."""
         return {
             "name": self.name,
             "rows": len(self.rows),
@@ -74,21 +74,21 @@ class Examples:
 
 
 def read_examples(source: Any, *, name: str | None = None) -> Examples:
-    """Reads and checks one set.
+    """Reads and checks one set of labelled examples.
 
     Args:
-        source: a file of rows (.jsonl, .json, .csv, .tsv, .parquet, each also with .gz or .zst), a folder that
-            ``datasets`` saved or that was cloned from the hub, a hub id (``ID`` or ``ID:CONFIG``) or a
-            ``datasets.Dataset``; of several splits ``train``. The columns are the query (``query``, ``anchor`` or
-            ``question``), the positive (``positive``, ``answer`` or ``pos``) and perhaps hard negatives
-            (``negative``, ``negative_1``, ``negative_2`` ..., ``hard_negative``, ``neg``). Where a column says whether
-            the text answers the query (``label``, ``relevance`` ...; 1 or 0), rows labelled 0 are hard negatives of
+        source: A file of rows (.jsonl, .json, .csv, .tsv, .parquet, each also with .gz or .zst), a folder that
+            `datasets` saved or that was cloned from the hub, a hub id (`ID` or `ID:CONFIG`) or a
+            `datasets.Dataset`. Of several splits `train` is read. The columns are the query (`query`, `anchor` or
+            `question`), the positive (`positive`, `answer` or `pos`) and perhaps hard negatives
+            (`negative`, `negative_1`, `negative_2` ..., `hard_negative`, `neg`). Where a column says whether
+            the text answers the query (`label`, `relevance` ...; 1 or 0), rows labelled 0 are hard negatives of
             the rows with the same query that are labelled 1. Other columns are not read.
-        name: of the set; None takes the file's without its suffix, or the id's part after the slash.
+        name: Name of the set; None takes the file's name without its suffix, or what follows the slash of an id.
 
     Raises:
-        InputError: it cannot be read, has no rows, lacks a column, a text is empty, a negative equals its positive,
-            or a label is neither 0 nor 1.
+        InputError: The source cannot be read, has no rows or lacks a column; a text is empty, or a row's positive is
+            one of its negatives too; or a label is neither 0 nor 1, or contradicts another.
     """
     is_file = isinstance(source, str | os.PathLike) and Path(source).expanduser().is_file()
     where = str(source) if isinstance(source, str | os.PathLike) else name or "pairs"
@@ -106,13 +106,13 @@ def read_examples(source: Any, *, name: str | None = None) -> Examples:
 
 
 def read_sets(sources: Any) -> tuple[Examples, ...]:
-    """Reads one set or several.
+    """Reads one set of labelled examples or several.
 
     Args:
-        sources: what :func:`read_examples` takes, a list of such, or a mapping of names to such.
+        sources: One source as :func:`read_examples` takes it, a list of sources, or a mapping of names to sources.
 
     Raises:
-        InputError: a set is bad, or two have one name.
+        InputError: A set cannot be used, see :func:`read_examples`, or two sets have the same name.
     """
     if isinstance(sources, Mapping) and not isinstance(sources, datasets.DatasetDict):
         named = list(sources.items())
@@ -123,22 +123,28 @@ def read_sets(sources: Any) -> tuple[Examples, ...]:
     names = [one.name for one in sets]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"pairs {name!r}: two sets have this name; rename a file, or name them in Python")
+            raise InputError(
+                f"pairs {name!r}: two sets have this name; expected two names; rename a file, or name them in Python"
+            )
     return sets
 
 
 def instructed(sets: Sequence[Examples], instructions: Mapping[str, str]) -> tuple[Examples, ...]:
-    """The sets with their instructions, by name; those without one keep plain queries.
+    """Gives the sets their instructions; a set without one keeps plain queries.
+
+    Args:
+        sets: Sets of labelled examples.
+        instructions: Instructions by the names of sets.
 
     Raises:
-        InputError: an instruction is empty, or for none of them.
+        InputError: An instruction is empty, or no set has its name.
     """
     names = list(dict.fromkeys(one.name for one in sets))
     for name, text in instructions.items():
         if name not in names:
             raise InputError(f"instruction {name!r}: no pairs of that name; expected one of {', '.join(names)}")
         if not text.strip():
-            raise InputError(f"instruction {name!r}: empty; give a text, or leave it out")
+            raise InputError(f"instruction {name!r}: empty; expected a text; give one, or leave it out")
     return tuple(replace(one, instruction=instructions.get(one.name)) for one in sets)
 
 
@@ -146,7 +152,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def _read(source: Any, where: str) -> tuple[list[str], Rows, list[int] | None]:
-    """Our names of the columns, the values of each row, and its label where there are labels."""
+    """Reads our names of the columns, the values of each row, and its label where there are labels."""
     names: dict[str, str] = {}
     label = ""
 
@@ -172,13 +178,13 @@ def _read(source: Any, where: str) -> tuple[list[str], Rows, list[int] | None]:
         if truth is None:
             raise InputError(
                 f"{where}: row {number} has {value!r} as {label!r}; expected 1 where the text answers the query and 0 "
-                "where not: correct it, or remove that column"
+                "where not; correct it, or remove that column"
             )
     return list(names.values()), rows, [int(truth or 0) for truth in found]
 
 
 def _stream(source: Any, choose: Choose, where: str) -> Iterator[Any]:
-    """Rows of whatever a source is."""
+    """Yields rows of whatever a source is."""
     ledger, place = Ledger(), Place(repr(where), "row")
     if isinstance(source, datasets.DatasetDict | datasets.IterableDatasetDict):
         source = hub.of_split(source, "train", where)
@@ -198,11 +204,13 @@ def _stream(source: Any, choose: Choose, where: str) -> Iterator[Any]:
         return _of_files(files[0], choose, ledger)
     if path.is_file():
         if not kind(path, ROWS):
-            raise InputError(f"{source}: expected a file of rows; give one of {', '.join(ROWS)}, or these with .gz")
+            raise InputError(f"{source}: expected a file of rows ({', '.join(ROWS)}, also .gz or .zst); convert it")
         return read_rows(path, choose, ledger)
     named = hub.hub_id(str(source))
     if named is None:
-        raise InputError(f"{source}: there is no such file; give the path of one, or the id of a data set")
+        raise InputError(
+            f"{source}: there is no such file; expected a path, or the id of a data set; check the spelling"
+        )
     return hub.hub_rows(*named, "train", choose, ledger, place)
 
 
@@ -212,7 +220,7 @@ def _of_files(files: Iterable[Path], choose: Choose, ledger: Ledger) -> Iterator
 
 
 def _our_names(columns: Sequence[str], where: str) -> dict[str, str]:
-    """Their names of the columns of a set -> ours, in our order."""
+    """Maps a set's names of columns to ours, in our order."""
     names = {}
     for ours, others in (("query", _QUERY), ("positive", _POSITIVE)):
         found = next((name for name in others if name in columns), None)
@@ -220,7 +228,7 @@ def _our_names(columns: Sequence[str], where: str) -> dict[str, str]:
             raise InputError(
                 f"{where}: no column {' or '.join(map(repr, others))} among "
                 f"{', '.join(map(repr, columns)) or 'none'}; expected 'query', 'positive' and perhaps "
-                "'negative': rename the columns"
+                "'negative'; rename the columns"
             )
         names[found] = ours
     matches = [match for name in columns if (match := _NEGATIVE.fullmatch(name))]
@@ -247,7 +255,7 @@ def _by_label(
         else:
             wrong.setdefault(row[0], {})[row[1]] = None
     if not right:
-        raise InputError(f"{where}: no row is labelled 1; expected texts that answer their query: correct the labels")
+        raise InputError(f"{where}: no row is labelled 1; expected texts that answer their query; correct the labels")
     for query, texts in wrong.items():
         for text in right.get(query, set()).intersection(texts):
             raise InputError(
@@ -294,7 +302,7 @@ def _check(rows: Rows, columns: Sequence[str], where: str) -> None:
         for column, value in zip(columns, (query, positive, *negatives), strict=True):
             if not isinstance(value, str) or not value.strip():
                 raise InputError(
-                    f"{where}: row {number} has {value!r} as {column!r}; expected a text: correct or remove it"
+                    f"{where}: row {number} has {value!r} as {column!r}; expected a text; correct or remove it"
                 )
         if positive in negatives:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Words as they are read, cut into passages that know their title and their document."""
+"""Passages: words as they are read, cut into texts that know their title and their document."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from selfembed.errors import InputError
 
 @dataclass(frozen=True)
 class Heading:
-    """A title, as it stands before the texts that it is of.
+    """A title before the texts that it belongs to.
 
     Attributes:
-        title: Of the texts that follow, or "".
-        origin: Where it is from: "column", "heading", "first line", "file name", or "" without one.
-        new_document: Whether another document begins here.
+        title: Title of the texts that follow, or "".
+        origin: Where the title is from: "column", "heading", "first line", "file name", or "" without one.
+        new_document: Whether a new document begins here.
     """
 
     title: str = ""
@@ -37,10 +37,10 @@ class PassageRow(NamedTuple):
 
     Attributes:
         text: Words joined by single spaces.
-        words: How many there are.
-        title: Of the document or section, or "".
-        title_from: See `Heading.origin`.
-        document: Number of the document, from 0; its passages follow one another.
+        words: Number of words.
+        title: Title of the document or section, or "".
+        title_from: Where the title is from, see `Heading.origin`.
+        document: Number of the document, from 0; the passages of a document follow one another.
     """
 
     text: str
@@ -54,12 +54,12 @@ def cut(pieces: Iterable[Piece], size: int | None) -> Iterator[PassageRow]:
     """Cuts texts into consecutive passages.
 
     Args:
-        pieces: Of texts, one after the other.
-        size: Words of a passage; a last rest of less than a fifth of it stays with the passage before. None leaves
+        pieces: Pieces of texts, one after the other.
+        size: Number of words of a passage; a rest of less than a fifth stays with the passage before. None leaves
             texts whole.
 
     Raises:
-        InputError: A text that is to stay whole does not fit in memory.
+        InputError: A text that is to stay whole has more than `MAX_ROW` characters.
     """
     heading, document, begins = UNTITLED, -1, True
     words: list[str] = []
@@ -94,8 +94,8 @@ def cut(pieces: Iterable[Piece], size: int | None) -> Iterator[PassageRow]:
             elif (chars := chars + sum(map(len, piece)) + len(piece)) > MAX_ROW:
                 raise InputError(
                     f"passage_words None: a text of over {MAX_ROW:,} characters, beginning "
-                    f"{join_words(words[:8])[:80]!r}, cannot be left whole; give a number, or separate its paragraphs "
-                    "by blank lines"
+                    f"{join_words(words[:8])[:80]!r}, cannot be left whole; expected a number; give one, or separate "
+                    "its paragraphs by blank lines"
                 )
     if words:
         yield passage(words)

@@ -25,15 +25,18 @@ _SHARD = re.compile(
 def paragraphs(
     file: TextIO, place: Place, ledger: Ledger, *, encoding: str, title: str = "", marked_up: bool = False
 ) -> Iterator[Piece]:
-    """Reads a file of plain text, which is one document.
+    """Reads a file of plain text, which is one document, as pieces.
 
     Args:
-        file: Decoded with lone surrogates for bytes that are not in the encoding.
-        place: Counts lines.
+        file: The file, decoded with lone surrogates for bytes that are not in the encoding.
+        place: Counter of lines.
         ledger: Told of what is no text.
-        encoding: Named in messages.
-        title: Of the file, where it has no heading.
-        marked_up: Whether it is Markdown or reStructuredText, whose headings are titles of what follows.
+        encoding: Name of the encoding, for messages.
+        title: Title for a file without headings.
+        marked_up: Whether the file is Markdown or reStructuredText, whose headings are titles of what follows.
+
+    Raises:
+        InputError: The ledger refuses a line.
     """
     yield Heading(title, "file name" if title else "")
     tail, starts, joined = "", True, False
@@ -80,7 +83,7 @@ def paragraphs(
 
 
 def file_title(path: PurePath) -> str:
-    """A file's name as a title, or "" where it says nothing, like "part-00001"."""
+    """Makes a title of a file's name; "" where the name says nothing, like "part-00001"."""
     name = path.name.split(".")[0]
     words = re.sub(r"[\W_]+", " ", name).strip()
     said = [word for word in _LETTERS.findall(words) if not _SHARD.fullmatch(word)]
@@ -88,7 +91,7 @@ def file_title(path: PurePath) -> str:
 
 
 def _heading(line: str, before: str) -> Iterator[Heading]:
-    """The heading that a line is, or that it makes of the line before."""
+    """Yields the heading that a line is, or that it makes of the line before."""
     if found := _MARKED.fullmatch(line.rstrip("\n")):
         title = found[1]
     elif _UNDERLINE.fullmatch(line.rstrip("\n")) and before.endswith("\n") and len(before.strip()) >= 1:

@@ -36,13 +36,13 @@ class DocstringPair:
 
 
 def python_docs(*, held_out: Collection[str] = ()) -> Iterator[str]:
-    """Paragraphs of English prose from the help topics and the docstrings of this Python's standard library.
+    """Yields paragraphs of English prose from this Python's help topics and its standard library's docstrings.
 
-    They come in a fixed order, without duplicates; modules are parsed, never imported.
+    The order is fixed and there are no duplicates; modules are parsed, never imported.
 
     Args:
-        held_out: Qualified names of docstrings to leave out, with every other paragraph that is part of one of them,
-            or that has its summary or one of its paragraphs as a part.
+        held_out: Qualified names of docstrings to leave out. Left out too is every paragraph that is part of one of
+            them, or that contains one of their paragraphs.
 
     Raises:
         InputError: No docstring has such a name.
@@ -51,7 +51,7 @@ def python_docs(*, held_out: Collection[str] = ()) -> Iterator[str]:
     names = set(held_out)
     if unknown := sorted(names - {doc.name for doc in docs}):
         raise InputError(
-            f"held_out names {unknown[0]!r}, of which this Python has no docstring: take names from docstring_pairs()"
+            f"held_out {unknown[0]!r}: this Python has no such docstring; expected names out of docstring_pairs()"
         )
     held = [paragraph for doc in docs if doc.name in names for paragraph in doc.paragraphs]
     # One string to search, and the paragraphs by their first three words, since all pairs would be too many.
@@ -75,10 +75,10 @@ def python_docs(*, held_out: Collection[str] = ()) -> Iterator[str]:
 
 
 def titled_python_docs(*, held_out: Collection[str] = ()) -> Iterator[dict[str, str]]:
-    """The paragraphs of :func:`python_docs` as rows, each with the name of its topic or docstring.
+    """Yields the paragraphs of :func:`python_docs` as rows, each with the name of its topic or docstring.
 
     Args:
-        held_out: As :func:`python_docs` takes it.
+        held_out: Names of docstrings to leave out, see :func:`python_docs`.
 
     Yields:
         Rows with "text" and "title", those of one title one after the other.
@@ -96,7 +96,7 @@ def titled_python_docs(*, held_out: Collection[str] = ()) -> Iterator[dict[str, 
 
 
 def docstring_pairs() -> list[DocstringPair]:
-    """Summaries and bodies of the standard library's docstrings, in a fixed order.
+    """Gives summaries and bodies of the standard library's docstrings, in a fixed order.
 
     A summary has 4 to 40 words and a body at least 15 words of prose that do not repeat it. A summary or a body that
     occurs twice picks out nothing, so all its pairs are left out.
@@ -124,10 +124,10 @@ def docstring_pairs() -> list[DocstringPair]:
 
 
 def help_pages(*, words: int = 60) -> dict[str, str]:
-    """The opening words of what Python's help has on its public modules and on topics of the language.
+    """Gives the first words of Python's help on its public modules and on topics of the language.
 
     Args:
-        words: Of each page, at most.
+        words: Number of words of each page, at most.
 
     Returns:
         Pages by name, "gzip" for a module and "topic: lambda" for a topic, without codecs and distutils.
@@ -148,14 +148,22 @@ def split_pairs(
 ) -> tuple[list[DocstringPair], list[DocstringPair]]:
     """Splits pairs into those to train on and exactly `n_held_out` others, each in the given order.
 
-    Modules are held out whole, in an order drawn by `seed`, so that the held-out docstrings have few near-duplicates
-    among the others; one module at most is divided, to make up the number.
+    Modules are held out whole, so that the held-out docstrings have few near-duplicates among the others. At most one
+    module is divided, to make up the number.
+
+    Args:
+        pairs: The pairs.
+        n_held_out: Number of pairs to hold out.
+        seed: Seed for the order in which modules are held out.
+
+    Returns:
+        The pairs to train on, and those held out.
 
     Raises:
         InputError: There are not that many pairs, or none would be left.
     """
     if not 0 < n_held_out < len(pairs):
-        raise InputError(f"n_held_out is {n_held_out} of {len(pairs)} pairs: give 1 to {max(len(pairs) - 1, 1)}")
+        raise InputError(f"n_held_out {n_held_out}: expected 1 to {max(len(pairs) - 1, 1)} of {len(pairs)} pairs")
     sizes = Counter(pair.module for pair in pairs)
     order = sorted(sizes)
     random.Random(seed).shuffle(order)

@@ -40,9 +40,9 @@ class Columns:
 
     Attributes:
         names: All columns, or all keys that the first rows have.
-        strings: Those that hold strings; those without any value in the first rows may.
-        place: The file or data set, for messages.
-        from_first_line: Whether the names are the first line of a file, which may have been no header.
+        strings: The columns that hold strings, or that have no value in the first rows.
+        place: Where they were found, for messages.
+        from_first_line: Whether the names are a file's first line, which may be no header after all.
     """
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ Row = dict[str, Any]
 
 
 def file_place(path: Path) -> Place:
-    """Where reading a file begins."""
+    """Gives the place where reading a file begins."""
     return Place(repr(str(path)), {".parquet": "row", ".json": "item"}.get(kind(path), "line"))
 
 
@@ -68,17 +68,17 @@ def read_rows(
     """Reads a file of rows.
 
     Args:
-        path: Of one of the kinds in `files.ROWS`.
+        path: A file of one of the kinds in `files.ROWS`.
         choose: Asked once, when the columns are known.
         ledger: Told of malformed rows and unreadable files.
-        place: Counts rows; None where nobody else wants to know.
-        encoding: Of text files.
+        place: Counter of rows; None makes one.
+        encoding: Encoding of text files.
 
     Yields:
         Row after row, as a dictionary of the chosen columns that it has; an item of JSON that is no object as it is.
 
     Raises:
-        InputError: As `choose`, or as the ledger.
+        InputError: `choose` or the ledger refuses the file.
     """
     place = place or file_place(path)
     found = kind(path, ROWS)
@@ -95,11 +95,11 @@ def read_rows(
     except UnicodeError as error:
         ledger.bad(f"invalid {encoding}", place, advice_on("invalid"), error)
     except UNREADABLE as error:
-        ledger.bad("unreadable file", place, "it may be damaged, cut short or forbidden: replace it", error)
+        ledger.bad("unreadable file", place, "it may be damaged, cut short or forbidden; replace it", error)
 
 
 def column_names(path: Path) -> tuple[str, ...]:
-    """The columns that a file's beginning names; none for what is no file of rows or cannot be read."""
+    """Reads the names of a file's columns; none for what is no file of rows or cannot be read."""
     seen: list[tuple[str, ...]] = []
 
     def note(columns: Columns) -> Sequence[str]:
@@ -115,18 +115,21 @@ def column_names(path: Path) -> tuple[str, ...]:
 
 
 def decoded(file: Opened, encoding: str, *, newline: str | None = None) -> TextIO:
-    """A file as text: bytes that are not in the encoding become lone surrogates, which the check of a text finds."""
+    """Decodes a file; bytes that are not in the encoding become lone surrogates, which `problem_of` finds."""
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding  # drops a mark
     return io.TextIOWrapper(file, encoding, errors="surrogateescape", newline=newline)
 
 
 def with_columns(rows: Iterable[Any], choose: Choose, place: Place) -> Iterator[Any]:
-    """Rows that name their columns one by one, reduced to those chosen over the first thousand of them.
+    """Yields rows that each name their columns, reduced to the columns chosen from the first thousand rows.
 
     Args:
-        rows: Dictionaries, or anything else, which is left as it is.
-        choose: Asked once there is a dictionary.
-        place: Counted along by `rows`.
+        rows: Dictionaries; anything else is left as it is.
+        choose: Asked once, when there is a dictionary.
+        place: Counter of rows, which `rows` moves on.
+
+    Raises:
+        InputError: `choose` refuses the columns.
     """
     stream, failure = iter(rows), None
     head: list[tuple[int, Any]] = []
@@ -160,14 +163,14 @@ def with_columns(rows: Iterable[Any], choose: Choose, place: Place) -> Iterator[
 
 
 def string_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """The columns of an Arrow schema that hold strings."""
+    """Names the columns of an Arrow schema that hold strings."""
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     types = {one.name: one.type.value_type if pa.types.is_dictionary(one.type) else one.type for one in schema}
     return tuple(name for name, found in types.items() if any(test(found) for test in tests))
 
 
 def batch_rows(batch: pa.RecordBatch | pa.Table, place: Place) -> Iterator[Row]:
-    """The rows of an Arrow batch, the place counting along."""
+    """Yields the rows of an Arrow batch and counts them in the place."""
     names = batch.schema.names
     for values in zip(*map(_values, batch.columns), strict=True):
         place.number += 1
@@ -225,7 +228,7 @@ def _json_lines(file: TextIO, place: Place, ledger: Ledger, encoding: str) -> It
 
 
 def _json_list(file: TextIO, place: Place, ledger: Ledger) -> Iterator[Any]:
-    """The items of a list, decoded one by one from a buffer that moves over the file."""
+    """Yields the items of a list, decoded one by one from a buffer that moves over the file."""
     decode = json.JSONDecoder().raw_decode
     buffer, at, before = "", 0, "["
     while True:
@@ -253,7 +256,7 @@ def _json_list(file: TextIO, place: Place, ledger: Ledger) -> Iterator[Any]:
             more = file.read(max(PIECE, len(buffer) - at)) if len(buffer) - at < MAX_ROW else ""
         if not more:
             place.number += 1
-            ledger.bad("malformed JSON", place, "expected a list of strings or objects: correct it", problem)
+            ledger.bad("malformed JSON", place, "expected a list of strings or objects; correct it", problem)
             return
         buffer, at = buffer[at:] + more, 0
 

@@ -32,8 +32,8 @@ class Reader:
 
     Args:
         column: Column or key of the texts; None takes "text", or the only column of strings.
-        split: To read where a data set has several.
-        encoding: Of text, JSON and CSV files.
+        split: Split to read where a data set has several.
+        encoding: Encoding of text, JSON and CSV files.
         ledger: Told of what is bad or left out.
     """
 
@@ -47,7 +47,7 @@ class Reader:
     # ---- which source is what
 
     def find(self, source: Any) -> Callable[[], Pieces]:
-        """What reads a source, which must exist (a hub id is only asked for when read).
+        """Gives a function that reads a source; the source must exist, but the hub is only asked when it is read.
 
         Raises:
             InputError: There is no such source.
@@ -65,7 +65,7 @@ class Reader:
             return lambda: self._table(lambda choose, place: hub.streamed_rows(source, choose, place), name)
         if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray):
             return lambda: self._iterable(source)
-        raise InputError(f"a source is {name}: give a path, a hub id, a data set or an iterable of strings")
+        raise InputError(f"source {name}: expected a path, a hub id, a data set or an iterable of strings")
 
     def _find_path(self, source: str | os.PathLike[str]) -> Callable[[], Pieces]:
         if source == PYTHON_DOCS:
@@ -77,8 +77,8 @@ class Reader:
         if os.path.exists(given):
             if not kind(path):
                 raise InputError(
-                    f"{given!r} is a file of a type that is not read: give one of {' '.join(SUFFIXES)}, each also"
-                    " with .gz, .zst or .zstd"
+                    f"source {given!r}: a file of a type that is not read; expected one of {' '.join(SUFFIXES)}, each "
+                    "also with .gz, .zst or .zstd; convert it"
                 )
             return lambda: self._file(path)
         if glob.has_magic(given) and (found := sorted(glob.glob(given, recursive=True))):
@@ -91,10 +91,10 @@ class Reader:
                 lambda choose, place: hub.hub_rows(*named, self.split, choose, self.ledger, place), repr(source)
             )
         shown = given if len(given) <= 200 else given[:200] + "..."
-        advice = "check the spelling"
+        advice = "expected a path or a hub id; check the spelling"
         if len(given.split()) > 3:
             advice += ", or give texts themselves as an iterator: iter(texts)"
-        raise InputError(f"no such file or folder: {shown!r}; {advice}")
+        raise InputError(f"source {shown!r}: no such file or folder; {advice}")
 
     # ---- folders and files
 
@@ -110,7 +110,7 @@ class Reader:
             return
         if config is not None:
             raise InputError(
-                f"{str(folder)!r}: is no data set with configurations; expected FOLDER: leave out {config!r}"
+                f"{str(folder)!r}: is no data set with configurations; expected FOLDER; leave out {config!r}"
             )
         for root, names, files in os.walk(folder, onerror=self._unlistable):
             hidden = [name for name in names + files if name.startswith(".")]
@@ -159,7 +159,7 @@ class Reader:
         except UnicodeError as error:
             self.ledger.bad(f"invalid {self.encoding}", place, advice_on("invalid"), error)
         except UNREADABLE as error:
-            self.ledger.bad("unreadable file", place, "it may be damaged, cut short or forbidden: replace it", error)
+            self.ledger.bad("unreadable file", place, "it may be damaged, cut short or forbidden; replace it", error)
         yield None
 
     def _saved(self, folder: Path) -> Pieces:
@@ -170,7 +170,7 @@ class Reader:
     # ---- rows and values
 
     def _table(self, read: Callable[[Any, Place], Iterable[Any]], name: str | Place) -> Pieces:
-        """Rows as texts: those of one column, or rows that are strings themselves."""
+        """Yields the pieces of texts: those of one column, or rows that are strings themselves."""
         place = name if isinstance(name, Place) else Place(name, "row")
         text = title = ""
         before = ""
@@ -203,30 +203,28 @@ class Reader:
         shown = ", ".join(map(repr, names)) or "none"
         if self.column is not None:
             if self.column not in names:
-                raise InputError(
-                    f"{columns.place}: no column {self.column!r}; the columns are {shown}: give one of them"
-                )
+                raise InputError(f"{columns.place}: no column {self.column!r}; expected one of {shown}")
             return self.column
         if "text" in names:
             return "text"
         if len(names) == 1 and columns.from_first_line and no_header(names[0]):
             raise InputError(
-                f"{columns.place}: begins with {names[0][:80]!r}, which reads like a text; expected a header: write "
-                "'text' as its first line, or say that this is the column's name (column=...)"
+                f"{columns.place}: begins with {names[0][:80]!r}, which reads like a text; expected a header; write "
+                "'text' as its first line, or, if this is the column's name, name it as `column`"
             )
         if len(strings) == 1:
             return strings[0]
         header = " of its first line" if columns.from_first_line else ""
         raise InputError(
             f"{columns.place}: no column 'text' and {'several columns' if strings else 'no column'} of strings; the "
-            f"columns{header} are {shown}: say which holds the texts (column=...)"
+            f"columns{header} are {shown}; expected one that holds the texts; name it as `column`"
         )
 
     def _iterable(self, source: Iterable[object]) -> Pieces:
         items = iter(source)
         if items is source:
             if any(items is other for other in self._spent):
-                raise InputError(f"a source is {source_name(source)} that was read before: give a new one, or a list")
+                raise InputError(f"source {source_name(source)}: was read before; expected a new iterator, or a list")
             self._spent.append(items)
         place = Place(source_name(source), "item")
         for item in numbered(items, place):
@@ -255,7 +253,7 @@ class Reader:
 
 
 def source_name(source: object) -> str:
-    """A source, as it is called in messages."""
+    """Gives the name of a source in messages."""
     if isinstance(source, str | os.PathLike):
         return repr(os.fspath(source)[:200])
     return f"a {type(source).__name__}"

@@ -12,7 +12,7 @@ import re
 import unicodedata
 
 MAX_ROW = 64_000_000
-"""Characters: a longer row, field or uncut text is refused, which bounds memory."""
+"""Number of characters beyond which a row, field or uncut text is refused, which bounds memory."""
 
 _MAX_ASCII_RUN, _MAX_RUN = 1_000, 10_000  # characters of one word: nothing in ASCII is written without spaces
 
@@ -31,7 +31,7 @@ _SOUTH_EAST_ASIAN = (
 
 
 def _marks() -> str:
-    """All combining marks of the Basic Multilingual Plane as ranges of a character class."""
+    """Writes all combining marks of the Basic Multilingual Plane as ranges of a character class."""
     ranges: list[list[int]] = []
     for code in range(0x300, 0x10000):
         if unicodedata.category(chr(code))[0] == "M":
@@ -68,14 +68,14 @@ _SENTENCE_END = re.compile(
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text; `join_words` makes them a text again, with single spaces for white space.
+    """Splits a text into words; `join_words` makes them a text again, with single spaces for white space.
 
     Args:
-        text: Without NUL characters.
+        text: A text without NUL characters.
 
     Returns:
-        Words between white space. Where most of a text is of a script without spaces, its letters, one by one, those
-        that no space parts from the word before beginning with `GLUE`.
+        The words between white space. Where most of a text is in a script without spaces, each letter is a word, and
+        begins with `GLUE` where no space parts it from the word before.
     """
     words = text.split()
     if text.isascii() or not mostly_unspaced(text):
@@ -89,30 +89,30 @@ def split_words(text: str) -> list[str]:
 
 
 def join_words(words: list[str]) -> str:
-    """The text that words make."""
+    """Joins words to a text, the reverse of `split_words`."""
     text = " ".join(words)
     return text.replace(f" {GLUE}", "").removeprefix(GLUE) if GLUE in text else text
 
 
 def count_words(text: str) -> int:
-    """How many words a text has, in any script."""
+    """Counts the words of a text, in any script."""
     return len(split_words(text.replace(GLUE, " ")))
 
 
 def joins(before: str, after: str) -> bool:
-    """Whether a line goes on in the next without a space, as wrapped Chinese and Japanese do."""
+    """Says whether a line goes on in the next without a space, as wrapped Chinese and Japanese do."""
     last, next_ = before.rstrip()[-1:], after.lstrip()[:1]
     wide = (last in ",.;:!?" or _JOINED.fullmatch(last)) and _JOINED.fullmatch(next_)
     return bool(last and wide) and mostly_unspaced(before.rstrip() + after.lstrip())
 
 
 def mostly_unspaced(text: str) -> bool:
-    """Whether a text has over two letters of scripts without spaces to each space: names in brackets are fewer."""
+    """Says whether a text has more than two letters of scripts without spaces for each space-separated word."""
     return _PERHAPS_UNSPACED.search(text) is not None and len(_UNSPACED.findall(text)) > 2 * len(text.split())
 
 
 def first_sentence(text: str) -> tuple[str, str]:
-    """A text's first line or sentence, whichever ends earlier, and what follows; the rest may be empty."""
+    """Splits off a text's first line or sentence, whichever ends earlier; the rest may be empty."""
     line, _, below = text.strip().partition("\n")
     if found := _SENTENCE_END.search(line):
         ends = found.start() if found["western"] else found.end()
@@ -121,19 +121,19 @@ def first_sentence(text: str) -> tuple[str, str]:
 
 
 def heading_of(line: str) -> str:
-    """A line as a title, or "" where it reads like running text."""
+    """Makes a title of a line; "" where the line reads like running text."""
     line = " ".join(line.split())
     ends_like_text = line.endswith((".", "!", "?", ",", ";", ":", "。", "！", "？", "，", "；", "、", "।"))
     return "" if not line or ends_like_text or len(line) > 120 or count_words(line) > 20 else line
 
 
 def problem_of(text: str, words: list[str], encoding: str = "utf-8") -> str:
-    """Why a text cannot be used, or "".
+    """Says why a text cannot be used; "" where it can.
 
     Args:
-        text: As read, bytes that are not in the encoding as lone surrogates.
-        words: Of it, see `split_words`.
-        encoding: Named where it is the matter.
+        text: The text as read, with lone surrogates for bytes that are not in the encoding.
+        words: The words of the text, see `split_words`.
+        encoding: Name of the encoding, for the message.
     """
     if "\0" in text:
         return "NUL character"
@@ -147,9 +147,9 @@ def problem_of(text: str, words: list[str], encoding: str = "utf-8") -> str:
 
 
 def advice_on(problem: str) -> str:
-    """What to do about what `problem_of` found."""
+    """Says what to do about what `problem_of` found."""
     if problem.startswith("invalid"):
         return "convert it to UTF-8, or give its encoding"
     if problem.startswith("NUL"):
         return "a binary or UTF-16 file? convert it to UTF-8, or give its encoding"
-    return "this is no running text: remove it"
+    return "this is no running text; remove it"

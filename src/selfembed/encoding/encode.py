@@ -12,7 +12,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
-from selfembed.encoding.store import MemoryStore, Vectors, text_key
+from selfembed.encoding.store import TemporaryStore, Vectors, text_key
 from selfembed.encoding.token_budget import TokenBudget, batches_within, budget_on
 from selfembed.errors import InputError
 from selfembed.ground.page import shorten
@@ -37,32 +37,32 @@ def encode(
 ) -> np.ndarray:
     """Encodes texts, each distinct one once, in batches of a token budget.
 
-    The vectors are those of ``embedder.encode``, but for rounding: which texts share a batch changes the last digits
-    of float32, and of bfloat16 the third.
+    The vectors are those of `embedder.encode` up to rounding: which texts share a batch changes the last digits in
+    float32, and the third digit in bfloat16.
 
     Args:
-        embedder: any SentenceTransformer.
+        embedder: Any SentenceTransformer.
         texts: N, in any order, repetitions allowed.
-        prompt: to put before every text; None takes the embedder's own for that role.
-        role: whether the texts are queries or documents, where the embedder tells them apart.
-        budget: of a batch; None takes :func:`~selfembed.encoding.token_budget.budget_on` the embedder's device.
-        store: vectors that are known already and to which new ones are added: of this embedder, at this maximum
-            length, in this dtype and under these settings. None keeps none.
-        progress: told how many of the texts that are not in the store are encoded.
-        task: name for ``progress``.
-        **settings: anything else that ``SentenceTransformer.encode`` takes, such as ``normalize_embeddings``.
+        prompt: Prompt before every text; None takes the embedder's own for that role.
+        role: Whether the texts are queries or documents, where the embedder tells them apart.
+        budget: Size of a batch; None takes :func:`~selfembed.encoding.token_budget.budget_on` the embedder's device.
+        store: Vectors that are known already, to which new ones are added. They must be of this embedder, at this
+            maximum length, in this dtype and under these settings. None keeps none.
+        progress: Told how many of the texts that are not in the store are encoded.
+        task: Name of the work for `progress`.
+        **settings: Anything else that `SentenceTransformer.encode` takes, such as `normalize_embeddings`.
 
     Returns:
-        ``vectors_ND``, float32, in the order of the texts.
+        `vectors_ND`, float32, in the order of the texts.
 
     Raises:
-        InputError: a vector is zero or not finite, the budget is none, or the store cannot be written.
+        InputError: A vector is zero or not finite, or the store cannot be written.
     """
     if not texts:
         return np.empty((0, embedder.get_embedding_dimension() or 0), dtype=np.float32)
     prompt = prompt_of(embedder, role) if prompt is None else prompt
     route = role if role and any(isinstance(module, Router) for module in embedder) else ""
-    store = MemoryStore() if store is None else store
+    store = TemporaryStore() if store is None else store
     keys = [text_key(prompt, route, text) for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in store}
     new_keys, new_texts = list(missing), list(missing.values())
@@ -88,7 +88,7 @@ def text_batches(
     progress: Progress = silent,
     task: str = "encoding",
 ) -> Iterator[list[int]]:
-    """Yields the rows of texts that share a forward pass, and tells the progress; for the arguments see `encode`."""
+    """Yields the rows of texts that share a forward pass, and reports progress; for the arguments see `encode`."""
     budget = budget_on(embedder.device) if budget is None else budget
     prompt = prompt_of(embedder, role) if prompt is None else prompt
 
@@ -107,7 +107,7 @@ def text_batches(
 
 
 def prompt_of(embedder: SentenceTransformer, role: Role | None = None) -> str:
-    """Gives what an embedder puts before texts of a role, as sentence-transformers chooses it; "" for nothing."""
+    """Gives the prompt of an embedder for texts of a role, as sentence-transformers chooses it; "" for none."""
     prompts = embedder.prompts or {}
     names = {"query": ("query",), "document": ("document", "passage", "corpus"), None: ()}[role]
     name = next((name for name in names if name in prompts), embedder.default_prompt_name)
@@ -128,8 +128,8 @@ def _vectors(
         row = int(np.flatnonzero(~good_N)[0])
         kind = "zero" if np.isfinite(vectors_ND[row]).all() else "not finite (NaN or infinite)"
         raise InputError(
-            f"the embedder's vector of {shorten(texts[row], 60)!r} is {kind}, expected numbers; use it in float32, or "
-            "with eager attention; if it stays so, the training diverged: lower the learning rate"
+            f"the embedder's vector of {shorten(texts[row], 60)!r} is {kind}; expected numbers; use it in float32, or "
+            "with eager attention; if that does not help, training has diverged and needs a lower learning rate"
         )
     return vectors_ND
 

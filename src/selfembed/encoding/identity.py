@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 
 def embedder_hash(embedder: SentenceTransformer) -> str:
-    """Gives 64 hex digits of SHA-256 over all that an embedder's vectors depend on.
+    """Hashes all that an embedder's vectors depend on to 64 hex digits (SHA-256).
 
     That is: weights, whether adapters are on, the modules and their settings, attention, tokenizer, maximum length,
     prompts. The same folder on another machine has the same hash; its name and place do not count.

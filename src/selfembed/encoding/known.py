@@ -1,4 +1,4 @@
-"""Vectors that are there already, where an embedder is asked for them.
+"""Known vectors that stand in for an embedder.
 
 Shapes: N texts, D dimensions.
 """
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 
 
 class KnownVectors(nn.Module):
-    """Stands where an embedder is asked to encode, and answers for texts whose vectors are known.
+    """Stands in for an embedder, for texts whose vectors are known.
 
     Attributes:
-        vectors_ND: of the texts, float32.
+        vectors_ND: Vectors of the texts, float32.
     """
 
     def __init__(self, texts: Sequence[str], vectors_ND: np.ndarray | Tensor, *, device: Any = "cpu") -> None:
         """Keeps vectors.
 
         Args:
-            texts: N, all different.
-            vectors_ND: one row a text.
-            device: where tensors are wanted.
+            texts: N texts, all different.
+            vectors_ND: Vectors, one row a text.
+            device: Device that the vectors are kept on.
         """
         super().__init__()
         self.row_of = {text: row for row, text in enumerate(texts)}
@@ -42,10 +42,10 @@ class KnownVectors(nn.Module):
     ) -> np.ndarray: ...
 
     def encode(self, texts: Sequence[str], *, convert_to_tensor: bool = False, **unused: Any) -> np.ndarray | Tensor:
-        """Gives the vectors of texts as SentenceTransformer does.
+        """Gives the vectors of texts as `SentenceTransformer.encode` does.
 
         Raises:
-            KeyError: the vector of a text is not known.
+            KeyError: The vector of a text is not known.
         """
         vectors_ND = self.vectors_ND[[self.row_of[text] for text in texts]]
         return vectors_ND if convert_to_tensor else vectors_ND.cpu().numpy()

@@ -1,4 +1,4 @@
-"""Vectors of texts that are known already, by the content of the texts, on disk or in memory.
+"""Stores of vectors by the content of their texts, on disk or in the process.
 
 Shapes: N texts, D dimensions.
 
@@ -23,7 +23,7 @@ _KEY_BYTES = 16  # of a SHA-256: two of a billion texts coincide with a probabil
 
 
 def text_key(*parts: str) -> bytes:
-    """16 bytes that stand for a text and whatever else (prompt, route) goes into its vector."""
+    """Hashes a text and whatever else (prompt, route) goes into its vector to 16 bytes."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
@@ -39,12 +39,14 @@ class Vectors(Protocol):
 
     def __len__(self) -> int: ...
 
-    def add(self, keys: Sequence[bytes], vectors_ND: np.ndarray) -> None: ...
+    def add(self, keys: Sequence[bytes], vectors_ND: np.ndarray) -> None:
+        """Adds vectors, one row a key."""
 
-    def get(self, keys: Sequence[bytes]) -> np.ndarray: ...
+    def get(self, keys: Sequence[bytes]) -> np.ndarray:
+        """Gives `vectors_ND` in float32, one row a key; raises KeyError where a key is not there."""
 
 
-class MemoryStore:
+class TemporaryStore:
     """Vectors by key that last as long as the process."""
 
     def __init__(self) -> None:
@@ -60,18 +62,18 @@ class MemoryStore:
         self._vectors.update(zip(keys, np.asarray(vectors_ND, dtype=np.float32), strict=True))
 
     def get(self, keys: Sequence[bytes]) -> np.ndarray:
-        """``vectors_ND`` in float32, one row a key; all keys must be there."""
+        """Gives `vectors_ND` in float32, one row a key; raises KeyError where a key is not there."""
         return np.stack([self._vectors[key] for key in keys]) if keys else np.empty((0, 0), dtype=np.float32)
 
 
 class VectorStore:
-    """Vectors by key in one folder; what is not in it comes back as missing."""
+    """Vectors by key that last on disk, in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads the keys of what is there; files that cannot be read count as not there.
+        """Reads the keys of the store; files that cannot be read count as missing.
 
         Args:
-            folder: of the store; made when something is added.
+            folder: Folder of the store; made when something is added.
         """
         self.folder = folder
         self._files: list[Path] = []
@@ -90,10 +92,14 @@ class VectorStore:
         return key in self._place
 
     def add(self, keys: Sequence[bytes], vectors_ND: np.ndarray) -> None:
-        """Writes one file.
+        """Writes vectors into one new file.
+
+        Args:
+            keys: Keys, see :func:`text_key`.
+            vectors_ND: Vectors, one row a key.
 
         Raises:
-            InputError: the disk is full or not writable.
+            InputError: The disk is full or not writable.
         """
         if not keys:
             return
@@ -104,7 +110,7 @@ class VectorStore:
         self._index(file, keys_NK)
 
     def get(self, keys: Sequence[bytes]) -> np.ndarray:
-        """``vectors_ND`` in float32, one row a key; all keys must be in the store."""
+        """Gives `vectors_ND` in float32, one row a key; raises KeyError where a key is not in the store."""
         wanted: dict[int, list[tuple[int, int]]] = {}
         for position, key in enumerate(keys):
             number, row = self._place[key]

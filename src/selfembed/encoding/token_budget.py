@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
-from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 
 _CHUNK = 512  # texts, of about one length in characters, that are put in order by their tokens together
 _CPU_TOKENS = 2_048  # 8 texts of 256 tokens; more leave a CPU's caches (docs/log.md)
@@ -26,32 +26,29 @@ class TokenBudget:
     """How much goes through a model at a time.
 
     Args:
-        texts: at most that many in a batch.
-        tokens: at most that many in a batch, prompt and padding included; a single longer text is a batch by itself.
+        batch_size: Number of texts in a batch, at most.
+        tokens: Number of tokens in a batch, at most, prompt and padding included; a longer text is a batch by itself.
             None cuts batches by the number of texts alone, in the order of their characters.
-        short: texts of at most that many characters are cut by their number alone.
+        short: Number of characters up to which texts are cut into batches by their number alone.
 
     Raises:
-        InputError: a number that is too small.
+        InputError: A number is too small.
     """
 
-    texts: int = 128
-    tokens: int | None = None
-    short: int = 0
+    batch_size: Annotated[int, Range(least=1)] = 128
+    tokens: Annotated[int, Range(least=1)] | None = None
+    short: Annotated[int, Range(least=0)] = 0
 
     def __post_init__(self) -> None:
-        if self.texts < 1:
-            raise InputError(f"batch size {self.texts}: expected at least 1")
-        if self.tokens is not None and self.tokens < 1:
-            raise InputError(f"tokens {self.tokens} of a batch: expected at least 1, or None")
+        check_options(self)
 
 
 def budget_on(device: Any, **settings: Any) -> TokenBudget:
     """Gives the budget of a device, for a model of any size.
 
     Args:
-        device: as torch takes it.
-        **settings: of the :class:`TokenBudget`, where they shall differ.
+        device: The device, as torch takes it.
+        **settings: Fields of the :class:`TokenBudget` that shall differ.
     """
     tokens = _CPU_TOKENS if torch.device(device).type == "cpu" else _GPU_TOKENS
     return TokenBudget(**{"tokens": tokens, **settings})
@@ -60,26 +57,27 @@ def budget_on(device: Any, **settings: Any) -> TokenBudget:
 def batches_within(texts: Sequence[str], budget: TokenBudget, count_tokens: TokenCounts) -> Iterator[list[int]]:
     """Yields the rows of each batch; every row once.
 
-    Long texts come first: texts of one length share a batch, and memory runs out at once or not at all. They are put
-    in order by their characters, and 512 at a time by their tokens, as padding costs what text costs.
+    Long texts come first: texts of one length share a batch, and memory runs out at once or not at all. They are
+    sorted by their characters, and 512 at a time by their tokens, as padding costs as much as text.
 
     Args:
-        texts: N, in any order.
-        budget: of a batch.
-        count_tokens: gives the tokens of texts, prompt included, as they go into the model; zeros where it has none.
+        texts: N texts, in any order.
+        budget: Size of a batch.
+        count_tokens: Counts the tokens of texts as they go into the model, prompt included; zeros where a model has
+            no tokens.
     """
     order_N = np.argsort([-len(text) for text in texts], kind="stable")
-    size = budget.texts * max(1, _CHUNK // budget.texts)  # whole batches
+    size = budget.batch_size * max(1, _CHUNK // budget.batch_size)  # whole batches
     for start in range(0, len(order_N), size):
         chunk_N = order_N[start : start + size]
         if budget.tokens is None or len(texts[chunk_N[0]]) <= budget.short:
-            yield from (chunk_N[i : i + budget.texts].tolist() for i in range(0, len(chunk_N), budget.texts))
+            yield from (chunk_N[i : i + budget.batch_size].tolist() for i in range(0, len(chunk_N), budget.batch_size))
             continue
         tokens_N = count_tokens([texts[row] for row in chunk_N])
         by_tokens_N = np.argsort(-tokens_N, kind="stable")
         first = 0
         while first < len(chunk_N):
             longest = max(1, int(tokens_N[by_tokens_N[first]]))
-            last = first + max(1, min(budget.texts, budget.tokens // longest))
+            last = first + max(1, min(budget.batch_size, budget.tokens // longest))
             yield chunk_N[by_tokens_N[first:last]].tolist()
             first = last

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.encoding.encode import encode, prompt_of
 from selfembed.encoding.identity import embedder_hash
-from selfembed.encoding.store import MemoryStore, Vectors, VectorStore
+from selfembed.encoding.store import TemporaryStore, Vectors, VectorStore
 from selfembed.encoding.token_budget import TokenBudget, budget_on
 from selfembed.ground.files import cache_dir
 from selfembed.ground.hashing import content_hash
@@ -120,7 +120,7 @@ class CachedEncoder:
             digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
             self._texts_sum = (self._texts_sum + int.from_bytes(digest, "big")) % 2**256  # a sum has no order
         settings = {key: value for key, value in settings.items() if key not in _PLAIN}
-        store = self._store(settings) if self.cache else MemoryStore()
+        store = self._store(settings) if self.cache else TemporaryStore()
         known, started = len(store), time.monotonic()
         vectors_ND = encode(
             self.embedder,
@@ -155,8 +155,8 @@ class CachedEncoder:
 
     def _budget(self, batch_size: int) -> TokenBudget:
         if self.embedder.device.type != "cpu":
-            return TokenBudget(texts=batch_size)
-        return budget_on("cpu", texts=batch_size, short=_SHORT)
+            return TokenBudget(batch_size=batch_size)
+        return budget_on("cpu", batch_size=batch_size, short=_SHORT)
 
     def _store(self, settings: dict[str, Any]) -> Vectors:
         """Returns where the vectors of this embedder under these settings are kept."""

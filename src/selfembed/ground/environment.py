@@ -14,13 +14,13 @@ PACKAGES = ("selfembed", "torch", "transformers", "sentence-transformers", "peft
 
 
 def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far, in GiB."""
+    """Gives the largest resident memory of this process so far, in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware, for the run record."""
+    """Describes versions and hardware, for the run record."""
     import torch
 
     versions = {}
@@ -41,7 +41,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """The processor's model name where the system tells it."""
+    """Gives the processor's model name, or its architecture where the system does not tell the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -18,19 +18,19 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def missing_package(extra: str) -> str | None:
-    """The first package of an extra that is not installed; None where all are. Imports none of them."""
+    """Names the first package of an extra that is not installed; None where all are. Nothing is imported."""
     _, modules = EXTRAS[extra]
     return next((name for name in modules if find_spec(name) is None), None)
 
 
 def require_extra(extra: str) -> None:
-    """Refuses to begin work that would end for want of a package.
+    """Refuses to begin work for which a package is missing.
 
     Args:
-        extra: a key of ``EXTRAS``.
+        extra: Name of the extra, a key of `EXTRAS`.
 
     Raises:
-        MissingPackage: one of its packages is not installed; the message says how to install them.
+        MissingPackage: One of its packages is not installed; the message says how to install them.
     """
     name = missing_package(extra)
     if name is not None:

@@ -24,19 +24,22 @@ _STALE_SECONDS = 24 * 3600.0
 
 
 def cache_dir() -> Path:
-    """Folder for what can be made again: ``SELFEMBED_CACHE``, else ``~/.cache/selfembed``."""
+    """Gives the folder for what can be made again: `SELFEMBED_CACHE`, else `~/.cache/selfembed`."""
     return Path(os.environ.get("SELFEMBED_CACHE") or Path.home() / ".cache" / "selfembed")
 
 
 @contextmanager
 def arriving_file(file: Path) -> Iterator[Path]:
-    """Gives a name beside ``file`` to write to; what is written takes the name ``file`` when all went well, else goes.
+    """Gives a name beside `file` to write to, and renames what was written to `file`, or deletes it after an error.
 
-    The name is no one else's, whatever process or machine shares the folder; of several who write one file at the same
-    time, the last one's is kept, whole.
+    No other process or machine gets the same name. Where several write one file at the same time, the file of the one
+    that ends last is kept, whole.
+
+    Args:
+        file: Where the finished file shall lie.
 
     Raises:
-        InputError: the disk is full or not writable.
+        InputError: The disk is full or not writable.
     """
     staging = _staging(file)
     try:
@@ -53,8 +56,11 @@ def arriving_file(file: Path) -> Iterator[Path]:
 def require_new(out: Path) -> None:
     """Refuses an output folder that would overwrite something, or that a finished folder could not be moved to.
 
+    Args:
+        out: The output folder.
+
     Raises:
-        InputError: ``out`` exists already and is no empty folder, or it is no name that a folder can take.
+        InputError: `out` is neither free nor an empty folder, or a folder cannot have its name.
     """
     if out.name in ("", "..") or "\0" in out.name:
         raise InputError(f"output {out}: expected the name of a new folder; give it one")
@@ -66,25 +72,27 @@ def require_new(out: Path) -> None:
         here = out.is_dir() and out.samefile(".")
         taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     except OSError as error:
-        raise InputError(f"output {out}: cannot be looked at ({error.strerror}); name another folder") from error
+        raise InputError(
+            f"output {out}: cannot be looked at ({error.strerror}); expected a new folder; name another one"
+        ) from error
     if taken:
-        raise InputError(f"output {out}: exists already; name a new folder or remove this one")
+        raise InputError(f"output {out}: exists already; expected a new folder; name one, or remove this one")
     if link or mount or here:
         kind = "a link" if link else "a mount point" if mount else "the folder you are in"
-        raise InputError(f"output {out}: {kind}, which no folder can be moved onto; name a new folder")
+        raise InputError(f"output {out}: {kind}, which no folder can be moved onto; expected a new folder; name one")
 
 
 @contextmanager
 def arriving_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Gives an empty folder beside ``folder`` to write into; it takes that name when all went well, else it goes.
+    """Gives an empty folder beside `folder` to write into, and renames it to `folder`, or deletes it after an error.
 
     Args:
-        folder: the name to take; nothing or an empty folder may be there.
-        shared: the name tells what is in it, as in the cache: where another process was quicker, its folder is kept,
-            and this one goes.
+        folder: Where the finished folder shall lie; nothing, or an empty folder, may be there.
+        shared: Whether the name says what is in the folder, as in the cache. Then, where another process was quicker,
+            its folder is kept and this one deleted.
 
     Raises:
-        InputError: the disk is full or not writable, or ``folder`` holds something meanwhile and is not shared.
+        InputError: The disk is full or not writable, or something was put into a `folder` that is not shared.
     """
     staging = _staging(folder)
     try:
@@ -108,11 +116,11 @@ def _staging(path: Path) -> Path:
 
 
 def sweep_stale(path: Path, *, older_than: float = _STALE_SECONDS) -> None:
-    """Removes what killed processes left of ``path`` before it was complete; in the cache, of anything beside it.
+    """Removes what killed processes left of `path` before it was complete; in the cache, of its neighbours too.
 
     Args:
-        path: file or folder about to be written.
-        older_than: seconds since the last change; younger ones may still be written by others.
+        path: File or folder that is about to be written.
+        older_than: Age in seconds since the last change; what is younger may still be being written.
     """
     anything = path.is_relative_to(cache_dir())
     for place in path.parent.glob(".*.tmp"):
@@ -133,10 +141,13 @@ def sweep_stale(path: Path, *, older_than: float = _STALE_SECONDS) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes one InputError of all that the libraries raise when something cannot be written.
+    """Turns whatever libraries raise when something cannot be written into an InputError.
+
+    Args:
+        path: What is being written, for the message.
 
     Raises:
-        InputError: the disk is full or not writable.
+        InputError: The disk is full or not writable.
     """
     try:
         yield
@@ -160,7 +171,7 @@ _TORCH_ERRORS = ("PytorchStreamWriter failed writing", "inline_container.cc", "u
 
 
 def unwritten(error: BaseException | None) -> str | None:
-    """Why something could not be written, where that is what an error or its cause says; else None."""
+    """Says why something could not be written, where that is what an error or its cause tells; else None."""
     while error is not None:
         number: int | None = getattr(error, "errno", None)
         if found := _RUST_ERROR.search(str(error)):
@@ -174,10 +185,10 @@ def unwritten(error: BaseException | None) -> str | None:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Writes JSON; the file appears under its name only when complete.
+    """Writes JSON; the file appears under its name only when it is complete.
 
     Raises:
-        InputError: the disk is full or not writable.
+        InputError: The disk is full or not writable.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with arriving_file(file) as staging:

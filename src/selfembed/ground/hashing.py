@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def content_hash(*parts: Any) -> str:
-    """64 hex digits of SHA-256 over JSON-like parts; dataclasses count as their fields, with their class's name."""
+    """Hashes JSON-like parts to 64 hex digits (SHA-256); dataclasses count as their fields, with their class's name.
+
+    Raises:
+        TypeError: A part is neither.
+    """
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -25,7 +29,7 @@ def content_hash(*parts: Any) -> str:
 
 
 def texts_hash(texts: Iterator[str]) -> str:
-    """64 hex digits of SHA-256 over texts in order; where one ends and the next begins counts."""
+    """Hashes texts in their order to 64 hex digits (SHA-256); where one ends and the next begins counts."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -35,7 +39,7 @@ def texts_hash(texts: Iterator[str]) -> str:
 
 
 def tensors_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """64 hex digits of SHA-256 over named tensors, in the order of their names: dtypes, shapes and every bit."""
+    """Hashes named tensors, in the order of their names, to 64 hex digits (SHA-256): dtypes, shapes and every bit."""
     import torch
 
     digest = hashlib.sha256()
@@ -47,7 +51,7 @@ def tensors_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def files_hash(files: list[Path]) -> str:
-    """64 hex digits of SHA-256 over the names and contents of files."""
+    """Hashes the names and contents of files to 64 hex digits (SHA-256)."""
     digest = hashlib.sha256()
     for file in sorted(files):
         with file.open("rb") as stream:

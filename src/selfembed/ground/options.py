@@ -1,6 +1,6 @@
 """One check of option values: their kind, the range of numbers, the choices of words, the nearest name to a wrong one.
 
-A dataclass says what its fields may be in their annotations, and calls :func:`check_options` in ``__post_init__``::
+A dataclass says what its fields may be in their annotations, and calls :func:`check_options` in `__post_init__`::
 
     steps: Annotated[int, Range(least=1)]
     schedule: Literal["linear", "constant", "cosine"] = "linear"
@@ -25,14 +25,14 @@ from selfembed.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Range:
-    """Bounds of a number; infinity and what is not a number lie outside of every range.
+    """Bounds of a number. Infinity and NaN lie outside every range.
 
     Args:
-        least: smallest number allowed.
-        above: numbers must be larger than this one.
-        most: largest number allowed.
-        below: numbers must be smaller than this one.
-        example: a good value, shown in the error.
+        least: Smallest number allowed.
+        above: A number below all that are allowed.
+        most: Largest number allowed.
+        below: A number above all that are allowed.
+        example: A good value, shown in the error.
     """
 
     least: float | None = None
@@ -58,23 +58,23 @@ class Range:
         if self.above is not None:
             parts.append(f"above {self.above:g}")
         if self.most is not None:
-            parts.append(f"to {self.most:g}" if parts else f"at most {self.most:g}")
+            parts.append(f"to {self.most:g}" if self.least is not None else f"at most {self.most:g}")
         if self.below is not None:
             parts.append(f"to below {self.below:g}" if self.least is not None else f"below {self.below:g}")
-        words = " ".join(parts)
+        words = (" " if self.least is not None else " and ").join(parts)
         if not words:
             return "a finite number"
         return words if words.startswith("at ") else f"a number {words}"
 
 
 def check_options(options: Any) -> None:
-    """Checks the fields of a dataclass against their annotations; fields of kinds that are not known here pass.
+    """Checks the fields of a dataclass against their annotations; fields of kinds that :func:`check_value` lacks pass.
 
     Args:
-        options: the dataclass, fully made.
+        options: An instance with all its fields set.
 
     Raises:
-        InputError: a value of another kind, outside its range or not among its choices.
+        InputError: A value is of another kind, outside its range or not among its choices.
     """
     kind: Any = type(options)
     hints = _hints(kind)
@@ -86,13 +86,13 @@ def check_value(name: str, value: Any, kind: Any) -> None:
     """Checks one value.
 
     Args:
-        name: of the option, for the error.
-        value: as it was given.
-        kind: ``int``, ``float``, ``str``, ``bool``, a ``Literal``, a ``tuple[..., ...]`` of these, any of them in an
-            ``Annotated`` with a :class:`Range`, or with ``| None``; anything else passes.
+        name: Name of the option, for the error.
+        value: The value as it was given.
+        kind: The annotation: `int`, `float`, `str`, `bool`, a `Literal`, a `tuple[..., ...]` of these, any of them in
+            an `Annotated` with a :class:`Range`, or with `| None`; values of any other kind pass.
 
     Raises:
-        InputError: the value is of another kind, outside its range or not among its choices.
+        InputError: The value is of another kind, outside its range or not among its choices.
     """
     kind, bounds, none = _taken_apart(kind)
     if value is None and none:
@@ -101,11 +101,11 @@ def check_value(name: str, value: Any, kind: Any) -> None:
         require_choice(name, value, typing.get_args(kind), none=none)
     elif typing.get_origin(kind) is tuple and Ellipsis in typing.get_args(kind):
         if isinstance(value, str) or not isinstance(value, tuple) or not value:
-            raise InputError(f"{name} {value!r}: expected a tuple of one or more{' or None' if none else ''}")
+            raise InputError(f"{name} {value!r}: expected a tuple of one or more values{', or None' if none else ''}")
         for item in value:
             check_value(name, item, typing.get_args(kind)[0])
     elif kind in _KINDS and not _is_of(kind, value):
-        raise InputError(f"{name} {value!r}: expected {_wanted(kind, bounds, none)}")
+        raise InputError(f"{name} {value!r}: expected {_wanted(kind, bounds, none, kind_said=True)}")
     elif kind in (int, float) and value not in (bounds or Range()):
         raise InputError(f"{name} {value}: expected {_wanted(kind, bounds, none)}")
 
@@ -114,13 +114,13 @@ def require_choice(name: str, value: Any, choices: Iterable[Any], *, none: bool 
     """Checks that a value is one of several, and names the nearest of them where it is not.
 
     Args:
-        name: of what is chosen, for the error.
-        value: as it was given.
-        choices: what there is.
-        none: whether the error also offers None.
+        name: Name of what is chosen, for the error.
+        value: The value as it was given.
+        choices: All allowed values.
+        none: Whether the error also offers None.
 
     Raises:
-        InputError: it is none of them.
+        InputError: The value is none of the choices.
     """
     choices = list(choices)
     if value in choices:
@@ -132,13 +132,13 @@ def require_choice(name: str, value: Any, choices: Iterable[Any], *, none: bool 
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: ``; did you mean 'text2token'?``, or nothing where no known name is near."""
+    """Writes the end of an error message: `; did you mean 'text2token'?`, or "" where no known name is near."""
     close = nearest(name, known)
     return f"; did you mean {close!r}?" if close else ""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that a mistyped one most likely meant; None where none is like it. Case and ``-`` for ``_`` aside."""
+    """Finds the name that a mistyped one most likely meant, case and `-` for `_` aside; None where none is like it."""
     folded: dict[str, str] = {}
     for one in names:
         folded.setdefault(_folded(one), one)
@@ -147,15 +147,15 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def parse_value(given: str, value: Any, kind: Any) -> Any:
-    """A value of an option's kind from what a command line or a caller gave.
+    """Reads a value of an option's kind from what a command line or a caller gave. Ranges are not checked.
 
     Args:
-        given: name or path of the option, for the error.
-        value: a string, or a value of the kind already.
-        kind: as for :func:`check_value`; ``"none"`` stands for None where None is allowed.
+        given: Name or path of the option, for the error.
+        value: A string, or a value that is of the kind already.
+        kind: The annotation, as :func:`check_value` takes it; `"none"` stands for None where None is allowed.
 
     Raises:
-        InputError: it cannot be read as one. Ranges are not looked at: :func:`check_options` does that.
+        InputError: The value cannot be read as one of this kind.
     """
     kind, bounds, none = _taken_apart(kind)
     if none and (value is None or value == "none"):
@@ -186,7 +186,7 @@ def parse_value(given: str, value: Any, kind: Any) -> Any:
         close = nearest(str(value), [choice for choice in typing.get_args(kind) if isinstance(choice, str)])
         expected += f"; did you mean {close}?" if close else ""
     else:
-        expected = getattr(kind, "__name__", str(kind))
+        expected = _KINDS.get(kind, getattr(kind, "__name__", str(kind)))
     raise InputError(f"setting {given}={value}: expected {expected}")
 
 
@@ -200,10 +200,12 @@ def _is_of(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _wanted(kind: type, bounds: Range | None, none: bool) -> str:
+def _wanted(kind: type, bounds: Range | None, none: bool, *, kind_said: bool = False) -> str:
     words = _KINDS[kind]
     if kind is float or bounds is not None:
         words = str(bounds or Range())
+    if kind_said and words.startswith("at "):
+        words = f"{_KINDS[kind]}, {words}"
     if kind is int:
         words = words.replace("a number", "a whole number")
     example = f", e.g. {bounds.example}" if bounds is not None and bounds.example else ""

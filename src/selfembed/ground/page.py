@@ -15,37 +15,37 @@ _JOINERS = "\u200c\u200d"
 
 
 def plain(text: str) -> str:
-    """Without what moves a cursor or turns the writing round: names and texts come from files."""
+    """Replaces what moves a cursor or reverses the direction of writing by "?": names and texts come from files."""
     return "".join(c if c.isprintable() or c in _JOINERS else "?" for c in text)
 
 
 def shorten(text: str, characters: int = 200) -> str:
-    """A text as far as it is shown."""
+    """Cuts a text to the characters that are shown."""
     return text if len(text) <= characters else text[:characters] + " ..."
 
 
 def fill(form: str, *parts: Any) -> Markup:
-    """Markup with each ``{}`` replaced by a part: markup as it is, anything else plain and escaped."""
+    """Replaces each `{}` of a form by a part: markup as it is, anything else plain and escaped."""
     return Markup(form).format(*(part if isinstance(part, Markup) else plain(str(part)) for part in parts))
 
 
 def joined(parts: Iterable[Markup]) -> Markup:
-    """Markup after markup, a line each."""
+    """Joins pieces of markup, a line each."""
     return Markup("\n").join(parts)
 
 
 def table_row(cells: Iterable[Any], *, tag: str = "td") -> Markup:
-    """A table row of plain cells."""
+    """Makes a table row of plain cells."""
     return fill("<tr>{}</tr>", joined(fill(f"<{tag}>{{}}</{tag}>", cell) for cell in cells))
 
 
 def box(rows: Iterable[Markup]) -> Markup:
-    """Rows as a table that scrolls in itself where it is wider than the page."""
+    """Makes a table of rows, which scrolls by itself where it is wider than the page."""
     return fill('<div class="box"><table>\n{}\n</table></div>', joined(rows))
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Markup:
-    """A table whose first column names the rows; the others are numbers or words."""
+    """Makes a table whose first column names the rows; the others are numbers or words."""
     lines = [table_row(header, tag="th")] if header else []
     for name, *cells in rows:
         values = joined(fill('<td class="number">{}</td>', cell) for cell in cells)
@@ -54,7 +54,7 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Markup:
 
 
 def page(title: str, body: Markup) -> str:
-    """The whole page: no script, nothing from a network, readable on light and dark."""
+    """Makes the whole page: no script, nothing from a network, readable on light and dark."""
     return str(Markup(_PAGE).format(title=plain(title), style=Markup(_STYLE), body=body))
 
 

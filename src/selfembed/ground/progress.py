@@ -1,4 +1,4 @@
-"""What a long piece of work reports while it runs, and bars that show it."""
+"""How a long piece of work reports its progress, and bars that show it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ Progress = Callable[[str, int, "int | None"], None]
 
 
 def silent(task: str, done: int, total: int | None) -> None:
-    """The progress report of those who want none."""
+    """Reports nothing."""
 
 
 class Bars:
-    """Progress bars on standard error, one task after the other; what follows a comma in a task's name may change.
+    """Progress bars on standard error, one task after the other.
 
-    Close them, or use them in a ``with`` statement, before something else is written to the screen.
+    What follows a comma in a task's name is a note, which may change. Close the bars, or use them in a `with`
+    statement, before something else is written to the screen.
     """
 
     def __init__(self) -> None:

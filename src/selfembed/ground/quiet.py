@@ -8,7 +8,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Keeps the libraries' own bars and notes off the screen, for a program that says itself what is needed."""
+    """Keeps the libraries' own bars and notes off the screen, for a program that reports by itself."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

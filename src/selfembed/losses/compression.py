@@ -1,4 +1,4 @@
-"""The objectives of LLM2Comp: what a text says must come through a few memory vectors.
+"""The losses of LLM2Comp: what a text says must come through a few memory vectors.
 
 A text is split in two. The embedder compresses the first part, the *context*, into k memory vectors; the same weights,
 as the frozen causal decoder they were, read those in the context's place. Compression by distillation (CTKD) asks that
@@ -11,7 +11,7 @@ Shapes: B batch, T tokens, K memory tokens, D hidden, P positions that are score
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 from selfembed.losses.divergence import chunked_cross_entropy, chunked_kl
 from selfembed.losses.token_target import finite
 from selfembed.model.memory_tokens import decoder_inputs, memory_embedding, memory_states
@@ -40,39 +41,43 @@ class CompressionOptions:
     """Which compression task, and where texts are split.
 
     Args:
-        task: ``"distillation"`` (CTKD: forward KL from the decoder on the whole text), ``"continuation"`` (CT-NLL) or
-            ``"reconstruction"`` (RC).
-        min_context: tokens of the context, at least; bos included where the tokenizer writes one.
-        min_continuation: tokens of the continuation, at least. Shorter texts are counted and left out.
-        word_length: the decoder reads memory vectors scaled to the mean length of its words' input embeddings. A
-            final hidden state is many times longer. Embeddings are not scaled.
+        task: `"distillation"` (CTKD: forward KL from the decoder on the whole text), `"continuation"` (CT-NLL) or
+            `"reconstruction"` (RC).
+        min_context: Least number of tokens of the context, bos included where the tokenizer writes one.
+        min_continuation: Least number of tokens of the continuation. Shorter texts are counted and left out.
+        word_length: Whether the decoder reads memory vectors scaled to the mean length of its words' input
+            embeddings; a final hidden state is many times longer. Embeddings are not scaled.
+
+    Raises:
+        InputError: A value is of another kind, outside its range or not among its choices.
 
     References:
-        LLM2Comp, arXiv 2511.17129; bounds of 10 tokens as in its code. ``word_length`` is ours.
+        LLM2Comp, arXiv 2511.17129; bounds of 10 tokens as in its code. `word_length` is ours.
     """
 
     task: Task = "distillation"
-    min_context: int = 10
-    min_continuation: int = 10
+    min_context: Annotated[int, Range(least=1)] = 10
+    min_continuation: Annotated[int, Range(least=1)] = 10
     word_length: bool = False
 
     def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise InputError(f"task {self.task!r}: expected one of {', '.join(get_args(Task))}")
-        for name in ("min_context", "min_continuation"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: expected at least 1 token")
+        check_options(self)
 
     @property
     def min_tokens(self) -> int:
-        """Counts the tokens that a text needs at least to be split."""
+        """Least number of tokens of a text that can be split."""
         return self.min_context + self.min_continuation
 
     def split(self, tokens: int, *, seed: int, row: int) -> int:
-        """Tokens of the context of the ``row``-th text trained on: uniform within the bounds, the same in every run.
+        """Draws how many tokens of a text are its context: uniform within the bounds, the same in every run.
+
+        Args:
+            tokens: Number of tokens of the text.
+            seed: Seed of the run.
+            row: Number of the text in the order of training.
 
         Raises:
-            ValueError: the text is too short.
+            ValueError: The text is too short.
         """
         if tokens < self.min_tokens:
             raise ValueError(f"{tokens} tokens cannot be split into {self.min_context} and {self.min_continuation}")
@@ -81,21 +86,21 @@ class CompressionOptions:
 
 
 class CompressionLoss(nn.Module):
-    """The memory vectors of a context shall do for the decoder what the context does.
+    """LLM2Comp's losses: the memory vectors of a context shall serve the decoder as the context itself does.
 
     Encoder, decoder and teacher are one copy of the weights: the embedder, and the same with its adapters off and its
     attention causal. Each sequence counts alike: mean over its scored positions, then over the batch. Where texts are
-    split is drawn from ``seed`` and the label, so that a text seen again under another label is split elsewhere.
+    split is drawn from `seed` and the label, so that a text seen again under another label is split elsewhere.
 
     Args:
-        model: an embedder with memory tokens and without a prompt.
-        head: the backbone's frozen decoder layer.
-        options: the task, and the bounds of the split.
-        bos_id: the backbone's beginning-of-sequence token, which the decoder reads before the memory.
-        seed: of the splits.
+        model: An embedder with memory tokens and without a prompt.
+        head: The backbone's frozen decoder layer.
+        options: The task and the bounds of the split; None takes the defaults.
+        bos_id: The backbone's beginning-of-sequence token, which the decoder reads before the memory vectors.
+        seed: Seed for the splits.
 
     Raises:
-        InputError: the model has no memory tokens, or the backbone no beginning-of-sequence token.
+        InputError: The model has no memory tokens, or the backbone no beginning-of-sequence token.
 
     References:
         LLM2Comp, arXiv 2511.17129: forward KL at temperature 1 over the continuation and the position after it
@@ -124,14 +129,14 @@ class CompressionLoss(nn.Module):
         self.options = options or CompressionOptions()
         self.bos_id = require_bos(bos_id)
         self.seed = seed
-        self.memory = [memory_embedding(model)]  # in a list: it is the model's, not one more module of the loss
+        self.memory_embedding = [memory_embedding(model)]  # in a list: it is the model's, not a module of the loss
 
     def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Mean divergence or cross-entropy in nats of a batch, float32 scalar.
+        """Computes the mean divergence or cross-entropy of a batch in nats, a float32 scalar.
 
         Raises:
-            InputError: a text is shorter than the bounds of the split.
-            TrainingDiverged: the loss is not a number.
+            TrainingDiverged: The loss is not a finite number.
+            ValueError: A text is shorter than the bounds of the split.
         """
         texts = self.text_ids(sentence_features[0])
         sites = [
@@ -145,7 +150,7 @@ class CompressionLoss(nn.Module):
         else:
             read = [ids_T[site:] for ids_T, site in zip(texts, sites, strict=True)]
         distilled = self.options.task == "distillation"
-        # The memory's last position expects the first token read; that of the last token what comes after it.
+        # The last memory token's position predicts the first token read, that of the last token what comes after it.
         student_PD = self.decode(states_BKD, read, positions=[len(ids_L) + distilled for ids_L in read])
         weight_P = torch.cat([
             torch.full((len(ids_L) + distilled,), 1 / (len(ids_L) + distilled) / len(read)) for ids_L in read
@@ -159,14 +164,14 @@ class CompressionLoss(nn.Module):
     def text_ids(self, features: dict[str, Tensor]) -> list[Tensor]:
         """Takes the ids of each text, with neither memory tokens nor padding."""
         ids_BT = features["input_ids"]
-        first_id = self.memory[0].first_id
-        memory_BT = (ids_BT >= first_id) & (ids_BT < first_id + self.memory[0].memory_tokens)
+        memory = self.memory_embedding[0]
+        memory_BT = (ids_BT >= memory.first_id) & (ids_BT < memory.first_id + memory.memory_tokens)
         text_BT = features["attention_mask"].bool() & ~memory_BT
         return [ids_T[text_T] for ids_T, text_T in zip(ids_BT, text_BT, strict=True)]
 
     def compress(self, contexts: list[Tensor]) -> Tensor:
-        """states_BKD: the memory vectors of contexts, by the embedder itself, as the decoder reads them."""
-        memory = self.memory[0]
+        """Computes `states_BKD`: the embedder's memory vectors of contexts, as the decoder reads them."""
+        memory = self.memory_embedding[0]
         ids_K = memory.first_id + torch.arange(memory.memory_tokens, device=contexts[0].device)
         features = self.model(padded([torch.cat([ids_T, ids_K]) for ids_T in contexts]))
         states_BKD = memory_states(self.model, features)
@@ -175,7 +180,7 @@ class CompressionLoss(nn.Module):
         return memory.word_length * nn.functional.normalize(states_BKD.float(), dim=-1)
 
     def decode(self, states_BKD: Tensor, read: list[Tensor], *, positions: list[int]) -> Tensor:
-        """student_PD: final hidden states of the decoder from the last memory token on, so many of each text."""
+        """Computes `student_PD`: the decoder's final hidden states from the last memory token on, so many a text."""
         batch = padded(read)
         inputs_BTD = decoder_inputs(self.model, states_BKD, batch["input_ids"], bos_id=self.bos_id)
         before = inputs_BTD.shape[1] - batch["input_ids"].shape[1]
@@ -185,7 +190,7 @@ class CompressionLoss(nn.Module):
         return torch.cat([row_TD[start : start + count] for row_TD, count in zip(hidden_BTD, positions, strict=True)])
 
     def teach(self, texts: list[Tensor], sites: list[int]) -> Tensor:
-        """teacher_PD: final hidden states of the raw decoder from the context's last token on, no gradient."""
+        """Computes `teacher_PD`: the raw decoder's final hidden states from the context's last token on."""
         with torch.no_grad():
             hidden_BTD = decoder_states(self.model, **padded(texts))
         parts = zip(hidden_BTD, texts, sites, strict=True)
@@ -193,14 +198,14 @@ class CompressionLoss(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Gives the memory vectors, which are in no adapter."""
-        return {"memory": self.memory[0].memory.detach().cpu()}
+        return {"memory": self.memory_embedding[0].memory.detach().cpu()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes back what :meth:`state` gave."""
-        self.memory[0].memory.data.copy_(tensors["memory"])
+        self.memory_embedding[0].memory.data.copy_(tensors["memory"])
 
     def get_config_dict(self) -> dict[str, Any]:
-        return {"task": self.options.task, "memory_tokens": self.memory[0].memory_tokens}
+        return {"task": self.options.task, "memory_tokens": self.memory_embedding[0].memory_tokens}
 
     @property
     def citation(self) -> str:
@@ -208,14 +213,14 @@ class CompressionLoss(nn.Module):
 
 
 def require_bos(bos_id: int | None) -> int:
-    """A beginning-of-sequence token, which the decoder reads before the memory tokens.
+    """Gives back the beginning-of-sequence token's id, which the decoder reads before the memory vectors.
 
     Raises:
-        InputError: there is none.
+        InputError: The tokenizer has no such token.
     """
     if bos_id is None:
         raise InputError(
-            "the tokenizer has no beginning-of-sequence token, which the decoder reads before the memory tokens; "
+            "tokenizer: no beginning-of-sequence token; expected one, which the decoder reads before memory vectors; "
             "use another backbone, or a recipe without compression"
         )
     return bos_id

@@ -1,4 +1,4 @@
-"""Contrastive learning: what belongs together shall be nearer than the other texts of the batch.
+"""Contrastive losses: what belongs together shall be nearer than the other texts of the batch.
 
 Without labels these are two views of a text, made by dropout; with labels a query and the text that answers it.
 
@@ -28,15 +28,15 @@ SIMCSE = """\
 
 
 class TwoViewsLoss(nn.Module):
-    """InfoNCE between two views of a text, made by dropout, the other texts of the batch being the negatives.
+    """InfoNCE between two views of a text, made by dropout; the other texts of the batch are the negatives.
 
-    From the first view to the second, over cosine similarities. Gradients are cached (Gao et al. 2021, arXiv
-    2101.06983): memory depends on ``mini_batch_size``, the loss only on the batch.
+    It goes from the first view to the second, over cosine similarities. Gradients are cached (Gao et al. 2021, arXiv
+    2101.06983): the RAM needed depends on `mini_batch_size`, the loss only on the batch.
 
     Args:
-        model: the SentenceTransformer to train, with some dropout on.
-        temperature: of InfoNCE.
-        mini_batch_size: texts per forward pass.
+        model: The SentenceTransformer to train, with some dropout on.
+        temperature: Temperature that the similarities are divided by.
+        mini_batch_size: Texts per forward pass.
 
     References:
         SimCSE (Gao et al. 2021, arXiv 2104.08821), unsupervised.
@@ -63,10 +63,10 @@ class TwoViewsLoss(nn.Module):
         return loss
 
     def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor) -> None:
-        """Gives nothing: the embeddings are all that the loss needs."""
+        """Gives None: the loss needs nothing besides embeddings."""
 
     def of_embeddings(self, embeddings: list[Tensor], constants: None = None) -> Tensor:
-        """Computes the same from ``first_BD`` and ``second_BD``."""
+        """Computes the loss from `first_BD` and `second_BD`."""
         return info_nce(*embeddings, temperature=self.temperature)
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -83,13 +83,13 @@ def info_nce(
     """Computes InfoNCE over cosine similarities: candidate i belongs to anchor i, all others do not.
 
     Args:
-        anchor_BD: embeddings.
-        candidate_ND: embeddings, at least one for every anchor.
-        temperature: the similarities are divided by it.
-        excluded_BN: true where a candidate is left out of an anchor's sum; never the one that belongs to it.
+        anchor_BD: Embeddings of the anchors.
+        candidate_ND: Embeddings of the candidates, at least one for every anchor.
+        temperature: Temperature that the similarities are divided by.
+        excluded_BN: True where a candidate is left out of an anchor's sum; never where it belongs to the anchor.
 
     Returns:
-        Mean cross-entropy in nats, float32 scalar.
+        Mean cross-entropy in nats, a float32 scalar.
     """
     logits_BN = cosine(anchor_BD, candidate_ND) / temperature
     if excluded_BN is not None:
@@ -106,8 +106,17 @@ def supervised_loss(
 ) -> CachedMultipleNegativesRankingLoss | CachedGISTEmbedLoss:
     """Makes InfoNCE from a query to its positive, among all positives and hard negatives of the batch.
 
-    Gradients are cached. With ``false_negative_margin`` it is GISTEmbed's masking (Solatorio 2024, arXiv 2402.16829),
-    guided by the model itself as it is in training, dropout included: one more forward pass.
+    Gradients are cached, see :class:`TwoViewsLoss`.
+
+    Args:
+        model: The SentenceTransformer to train.
+        temperature: Temperature that the similarities are divided by.
+        false_negative_margin: None takes every other text for a negative. A number masks false negatives as GISTEmbed
+            does, guided by the model itself as it is in training, dropout included: one more forward pass.
+        mini_batch_size: Texts per forward pass.
+
+    References:
+        GISTEmbed (Solatorio 2024, arXiv 2402.16829) for the masking.
     """
     if false_negative_margin is None:
         return _info_nce(model, temperature, mini_batch_size)
@@ -129,7 +138,7 @@ def _info_nce(
 
 
 def cosine(first_ND: Tensor, second_MD: Tensor) -> Tensor:
-    """cosine_NM in float32, whatever the embeddings come in."""
+    """Computes `cosine_NM` in float32, whatever the dtype of the embeddings."""
     cosine_NM: Tensor = cos_sim(first_ND.float(), second_MD.float())
     return cosine_NM
 
@@ -138,7 +147,7 @@ def require_two_views(model: SentenceTransformer, text: str) -> None:
     """Proves that a text embedded twice in training mode gives two vectors.
 
     Raises:
-        InputError: it gives one: no dropout is on, and nothing can be learnt.
+        InputError: The vectors are equal: no dropout is on, and nothing can be learnt.
     """
     was_training = model.training
     model.train()
@@ -151,5 +160,6 @@ def require_two_views(model: SentenceTransformer, text: str) -> None:
         model.train(was_training)
     if torch.equal(first_1D, second_1D):
         raise InputError(
-            "the two views of a text are equal: no dropout is on; set attention_dropout or lora.dropout above 0"
+            "dropout: the two views of a text are equal, since none is on; expected some; set `attention_dropout` or "
+            "`lora.dropout` above 0"
         )

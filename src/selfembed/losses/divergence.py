@@ -33,21 +33,21 @@ _CHUNK_BYTES = 64 * 2**20
 def chunked_kl(
     student_hidden_TD: Tensor, teacher_hidden_TD: Tensor, head: Head, *, chunk_rows: int | None = None
 ) -> Tensor:
-    """Forward KL(teacher || student) between the distributions that two hidden states decode to (LLM2Comp's CTKD).
+    """Computes forward KL(teacher || student) of the distributions that hidden states decode to (LLM2Comp's CTKD).
 
-    The gradient on the student's logits is ``Q - P``. The teacher gets none.
+    The gradient on the student's logits is `Q - P`. The teacher gets none.
 
     Args:
-        student_hidden_TD: any float type; its gradient has the same.
-        teacher_hidden_TD: the teacher's, row by row.
-        head: the frozen decoder layer, see :class:`selfembed.model.backbone.LMHead`.
-        chunk_rows: rows per chunk; None: see :func:`chunks`.
+        student_hidden_TD: Hidden states of the student, of any float type; the gradient has the same.
+        teacher_hidden_TD: Hidden states of the teacher, row by row.
+        head: The frozen decoder layer, see :class:`selfembed.model.backbone.LMHead`.
+        chunk_rows: Rows per chunk; None takes what :func:`chunks` does.
 
     Returns:
-        kl_T in nats, float32. It can be differentiated once.
+        `kl_T` in nats, float32. It can be differentiated once.
 
     Raises:
-        InputError: no row, hidden states of different shapes, a head that is being trained.
+        InputError: There is no row, the hidden states differ in shape, or the head is being trained.
     """
     if student_hidden_TD.shape != teacher_hidden_TD.shape:
         raise InputError(
@@ -64,19 +64,20 @@ def chunked_kl(
 
 
 def chunked_cross_entropy(hidden_TD: Tensor, target_T: Tensor, head: Head, *, chunk_rows: int | None = None) -> Tensor:
-    """Cross-entropy of one right token per row.
+    """Computes the cross-entropy of one right token per row.
 
     Args:
-        hidden_TD: any float type; its gradient has the same.
-        target_T: int64 token ids.
-        head: the frozen decoder layer.
-        chunk_rows: rows per chunk; None: see :func:`chunks`.
+        hidden_TD: Hidden states of any float type; the gradient has the same.
+        target_T: Token ids, int64.
+        head: The frozen decoder layer.
+        chunk_rows: Rows per chunk; None takes what :func:`chunks` does.
 
     Returns:
-        loss_T in nats, float32. It can be differentiated once.
+        `loss_T` in nats, float32. It can be differentiated once.
 
     Raises:
-        InputError: no row, not one target per row, a target outside the vocabulary, a head that is being trained.
+        InputError: There is no row or not one target for each, a target lies outside the vocabulary, or the head is
+            being trained.
     """
     if target_T.shape != hidden_TD.shape[:1]:
         raise InputError(
@@ -105,21 +106,21 @@ def chunked_sparse_kl(
     *,
     chunk_rows: int | None = None,
 ) -> Tensor:
-    """KL(P || softmax(head(hidden))) for sparse P; the dense P is never built.
+    """Computes KL(P || softmax(head(hidden))) for sparse P; the dense P is never built.
 
     Args:
-        hidden_TD: any float type; its gradient has the same.
-        head: the frozen decoder layer.
-        ids_TK: int64 token ids, distinct within a row where their weight is positive.
-        weights_TK: their probabilities; 0 marks padding.
-        rest_T: probability spread evenly over the tokens outside the support; None stands for 0.
-        chunk_rows: rows per chunk; None: see :func:`chunks`.
+        hidden_TD: Hidden states of any float type; the gradient has the same.
+        head: The frozen decoder layer.
+        ids_TK: Token ids, int64, distinct within a row where their weight is positive.
+        weights_TK: Probabilities of these tokens; 0 marks padding.
+        rest_T: Probability spread evenly over the tokens outside the support; None stands for 0.
+        chunk_rows: Rows per chunk; None takes what :func:`chunks` does.
 
     Returns:
-        kl_T in nats, float32. It can be differentiated once.
+        `kl_T` in nats, float32. It can be differentiated once.
 
     Raises:
-        InputError: no row, not one target per row, a head that is being trained.
+        InputError: There is no row or not one target for each, or the head is being trained.
     """
     if ids_TK.shape != weights_TK.shape or len(ids_TK) != len(hidden_TD):
         raise InputError(
@@ -145,15 +146,15 @@ def chunked_sparse_kl(
 
 
 def chunks(hidden_TD: Tensor, head: Head, chunk_rows: int | None = None) -> list[slice]:
-    """The rows in chunks whose float32 logits stay within 64 MiB: 130 rows each at a vocabulary of 128,256.
+    """Cuts rows into chunks whose float32 logits stay within 64 MiB: 130 rows each at a vocabulary of 128,256.
 
     Args:
-        hidden_TD: what the head reads.
-        head: the decoder layer; asked for the logits of no row, to learn how many there are.
-        chunk_rows: rows per chunk, instead of that rule.
+        hidden_TD: Hidden states that the head reads.
+        head: The frozen decoder layer; called on no row, to learn the size of the vocabulary.
+        chunk_rows: Rows per chunk, instead of that rule.
 
     Raises:
-        InputError: hidden states that are no matrix or have no row, fewer than one row per chunk, a head that is being
+        InputError: The hidden states are no matrix or have no row, a chunk has less than one row, or the head is being
             trained.
     """
     if hidden_TD.ndim != 2 or len(hidden_TD) == 0:
@@ -163,7 +164,7 @@ def chunks(hidden_TD: Tensor, head: Head, chunk_rows: int | None = None) -> list
     logits_0V = head(hidden_TD[:0].detach())
     if logits_0V.requires_grad:
         raise InputError(
-            "head: it is being trained, and would get no gradient from here; expected a frozen one; "
+            "head: is being trained, and would get no gradient from here; expected a frozen one; "
             "call requires_grad_(False) on it"
         )
     size = chunk_rows or max(1, _CHUNK_BYTES // (4 * logits_0V.shape[-1]))

@@ -27,12 +27,12 @@ def gist_loss(
     """Makes GISTEmbed's loss (Solatorio 2024, arXiv 2402.16829), guided by the model itself.
 
     Args:
-        model: the SentenceTransformer to train.
-        similarity: similarity_NM of anchors [N, D] and candidates [M, D].
-        temperature: the similarities are divided by it.
-        margin: a candidate counts as a false negative, and is left out, where the guide finds it more similar than
-            the positive's similarity less this.
-        mini_batch_size: texts per forward pass.
+        model: The SentenceTransformer to train.
+        similarity: Function that gives `similarity_NM` of anchors [N, D] and candidates [M, D].
+        temperature: Temperature that the similarities are divided by.
+        margin: Margin of false negatives: a candidate is left out where the guide finds it more similar to the query
+            than the positive minus this margin.
+        mini_batch_size: Texts per forward pass.
     """
     loss = CachedGISTEmbedLoss(
         model,

@@ -24,12 +24,12 @@ class GradientCache(Generic[Key]):
     """Embeds columns in mini-batches, and again with the same dropout when their gradients are known.
 
     Args:
-        embed: gives embedding_BD of features.
-        features: of a whole batch, by column.
-        spans: the mini-batches.
+        embed: Function that gives `embedding_BD` of features.
+        features: Features of a whole batch by column.
+        spans: The mini-batches.
 
     Attributes:
-        embeddings: ``embedding_BD`` of each column, leaves that collect gradients.
+        embeddings: Leaves that collect gradients, `embedding_BD` of each column.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class GradientCache(Generic[Key]):
                 self.embeddings[key] = torch.cat(parts).requires_grad_()
 
     def backward(self, upstream: Tensor) -> None:
-        """Takes the gradients of the embeddings, times ``upstream``, back into the model."""
+        """Takes the gradients of the embeddings, times `upstream`, back into the model."""
         with torch.enable_grad():
             for key, leaf_BD in self.embeddings.items():
                 assert leaf_BD.grad is not None, "the loss reads every column"
@@ -61,7 +61,7 @@ class GradientCache(Generic[Key]):
 
 
 def mini_batches(size: int, step: int) -> list[slice]:
-    """Cuts a batch into mini-batches of at most ``step`` texts."""
+    """Cuts a batch into mini-batches of at most `step` texts."""
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
@@ -73,7 +73,7 @@ def embed_by_length(model: nn.Module, features: Features) -> Tensor:
         features: Of the batch, padded on the right.
 
     Returns:
-        ``embedding_BD``, in the order of the batch.
+        `embedding_BD`, in the order of the batch.
     """
     length_B = features["attention_mask"].sum(1)
     rows = _PIECE if length_B.device.type == "cpu" else len(length_B)  # a GPU wants much to do at once

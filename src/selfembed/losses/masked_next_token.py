@@ -1,4 +1,4 @@
-"""Masked next-token prediction: a decoder that sees both sides learns to use what comes after a word (LLM2Vec).
+"""Masked next-token prediction: a bidirectional decoder learns to use what comes after a word (LLM2Vec).
 
 Some tokens of a text are masked. The hidden state at the position before a masked one, which a causal language model
 predicts that token from, shall decode to the token that was there.
@@ -9,7 +9,7 @@ Shapes: B batch, T tokens, P masked positions (over the whole batch), D hidden.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 from selfembed.losses.divergence import chunked_cross_entropy
 from selfembed.losses.token_target import finite
 from selfembed.model.prompt import PromptIds
@@ -40,33 +41,30 @@ class MaskedNextTokenOptions:
     """Which tokens are predicted, and what stands in their place.
 
     Args:
-        rate: share of a text's tokens that are predicted, on average.
-        style: ``"bert"``: of the predicted tokens 80 % are masked, 10 % replaced by a token drawn from the vocabulary
-            and 10 % left as they are; ``"all"``: all are masked.
-        mask_token: stands for a masked token; one that the vocabulary has, for decoders have no token of this kind.
+        rate: Share of a text's tokens that are predicted, on average.
+        style: `"bert"`: of the predicted tokens 80 % are masked, 10 % replaced by a token drawn from the vocabulary
+            and 10 % left as they are; `"all"`: all are masked.
+        mask_token: Token of the vocabulary that stands for a masked one; decoders have no token of this kind.
 
     Raises:
-        InputError: a rate that leaves nothing to predict or nothing to predict it from, or an unknown style.
+        InputError: A value is of another kind, outside its range or not among its choices.
 
     References:
-        LLM2Vec, arXiv 2404.05961: 0.2 in BERT's style for Llama models; 0.8, all masked, for Mistral; ``_``.
+        LLM2Vec, arXiv 2404.05961: 0.2 in BERT's style for Llama models; 0.8, all masked, for Mistral; `_`.
     """
 
-    rate: float = 0.2
+    rate: Annotated[float, Range(above=0, below=1, example="0.2")] = 0.2
     style: Style = "bert"
     mask_token: str = "_"
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1:
-            raise InputError(f"rate {self.rate}: expected a share above 0 and below 1, e.g. 0.2")
-        if self.style not in get_args(Style):
-            raise InputError(f"style {self.style!r}: expected one of {', '.join(get_args(Style))}")
+        check_options(self)
 
     def choose(self, first: int, last: int, random: np.random.Generator) -> list[int]:
-        """Positions from ``first`` to before ``last`` that are predicted: each with the rate, at least one.
+        """Draws the predicted positions from `first` to before `last`: each with the rate, at least one.
 
         Raises:
-            ValueError: there is no position.
+            ValueError: There is no position to draw.
         """
         chosen = (first + np.flatnonzero(random.random(last - first) < self.rate)).tolist()
         return chosen or [int(random.integers(first, last))]
@@ -83,7 +81,7 @@ def mask_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """Finds the id of the token that masks others.
 
     Raises:
-        InputError: the vocabulary has none of this name.
+        InputError: The vocabulary has no token of this name.
     """
     found: int | None = tokenizer.get_vocab().get(token)
     if found is None:
@@ -95,25 +93,25 @@ def mask_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 
 
 def maskable(ids_T: list[int] | Tensor, prompt: PromptIds) -> tuple[int, int]:
-    """The first position that can be predicted, and the one after the last: of the text alone, with one before it."""
+    """Finds the first position that can be predicted and the one after the last: in the text, with one before it."""
     return max(1, len(prompt.before)), len(ids_T) - len(prompt.after)
 
 
 class MaskedNextTokenLoss(nn.Module):
-    """Cross-entropy of masked tokens, from the hidden state at the position before each; mean over masked tokens.
+    """Mean cross-entropy of masked tokens, each predicted from the hidden state at the position before it.
 
-    A text is a document by itself: no text sees another. What is masked is drawn from ``seed`` and the label, whatever
+    A text is a document by itself: no text sees another. What is masked is drawn from `seed` and the label, whatever
     the batch, so that a text seen again under another label is masked elsewhere. Prompt and memory tokens are neither
     masked nor predicted, nor is a token at the very beginning, which has no position before it.
 
     Args:
-        model: an embedder with bidirectional attention.
-        head: the backbone's frozen decoder layer.
-        options: how many are masked, and how.
-        mask_id: of the mask token.
-        prompt: what stands before and after every text.
-        vocab_size: of the tokens that replacements are drawn from.
-        seed: of what is masked.
+        model: An embedder with bidirectional attention.
+        head: The backbone's frozen decoder layer.
+        options: How many tokens are masked, and how; None takes the defaults.
+        mask_id: Id of the mask token.
+        prompt: Ids that stand before and after every text.
+        vocab_size: Number of tokens that replacements are drawn from.
+        seed: Seed for what is masked.
 
     References:
         LLM2Vec, arXiv 2404.05961, §2.2.
@@ -147,11 +145,11 @@ class MaskedNextTokenLoss(nn.Module):
         self.seed = seed
 
     def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Mean cross-entropy in nats over the masked tokens of a batch, float32 scalar.
+        """Computes the mean cross-entropy over the masked tokens of a batch in nats, a float32 scalar.
 
         Raises:
-            TrainingDiverged: the loss is not a number.
-            ValueError: a text has no token that can be masked.
+            TrainingDiverged: The loss is not a finite number.
+            ValueError: A text has no token that can be masked.
         """
         features = sentence_features[0]
         ids_BT, mask_BT = features["input_ids"], features["attention_mask"]
@@ -161,12 +159,15 @@ class MaskedNextTokenLoss(nn.Module):
         return finite(chunked_cross_entropy(before_PD, ids_BT[row_P, position_P], self.head).mean())
 
     def mask(self, ids_BT: Tensor, lengths: list[int], numbers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """The ids with some replaced, and row and position of each that is predicted.
+        """Replaces some ids; gives the new ids, and row and position of each that is predicted.
 
         Args:
-            ids_BT: padded on the right.
-            lengths: tokens of each text, prompt included.
-            numbers: the label of each text.
+            ids_BT: Ids, padded on the right.
+            lengths: Number of tokens of each text, prompt included.
+            numbers: Label of each text.
+
+        Returns:
+            `masked_BT`, `row_P` and `position_P`.
         """
         masked_BT = ids_BT.clone()
         found: list[tuple[int, int]] = []

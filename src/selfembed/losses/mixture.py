@@ -24,25 +24,25 @@ class LossOfEmbeddings(Protocol):
     """A loss that can be computed from embeddings, whoever makes them.
 
     Attributes:
-        columns: whose embeddings it reads, one name each; a column named twice is embedded twice, under other dropout.
+        columns: Columns whose embeddings the loss reads; one named twice is embedded twice, with other dropout.
     """
 
     columns: tuple[str, ...]
 
     def constants(self, features: dict[str, Features], labels: Tensor) -> Any:
-        """What it needs besides embeddings, without a gradient.
+        """Gives what the loss needs besides embeddings, without a gradient.
 
         Args:
-            features: of the batch, by column.
-            labels: of the batch.
+            features: Features of the batch by column.
+            labels: Labels of the batch.
         """
 
     def of_embeddings(self, embeddings: list[Tensor], constants: Any) -> Tensor:
-        """The loss of a batch, a float32 scalar.
+        """Computes the loss of a batch, a float32 scalar.
 
         Args:
-            embeddings: an ``embedding_BD`` for each of ``columns``.
-            constants: see :meth:`constants`.
+            embeddings: An `embedding_BD` for each of `columns`.
+            constants: What :meth:`constants` gave.
         """
 
 
@@ -53,14 +53,14 @@ class MixtureLoss(nn.Module):
     embedded as often as the part that reads it most often asks for. The others run their own.
 
     Args:
-        model: the SentenceTransformer to train.
-        parts: by name.
-        weights: by the same names.
-        columns: of the data set, in order, labels aside.
-        text_of_turn: the text's number for each label; given to the parts in ``by_text`` in the label's place.
-        by_text: names of the parts whose labels are numbers of texts.
-        whole: names of the parts that run their own forward passes and cannot be cut into mini-batches.
-        mini_batch_size: texts per forward pass. Where a batch has more, gradients are cached (Gao et al. 2021, arXiv
+        model: The SentenceTransformer to train.
+        parts: Losses by name.
+        weights: Weights by the same names.
+        columns: Columns of the data set in order, without labels.
+        text_of_turn: Number of the text for each label; parts in `by_text` get it in place of the label.
+        by_text: Names of the parts whose labels are numbers of texts.
+        whole: Names of the parts that run their own forward passes and cannot be cut into mini-batches.
+        mini_batch_size: Texts per forward pass. Where a batch has more, gradients are cached (Gao et al. 2021, arXiv
             2101.06983), and what runs by itself is run anew in the backward pass; None takes the batch at once.
 
     Inputs:
@@ -105,7 +105,7 @@ class MixtureLoss(nn.Module):
         ]
 
     def forward(self, sentence_features: Sequence[Features], labels: Tensor) -> dict[str, Tensor]:
-        """Weighted loss of each part, float32 scalars by name; their sum is what is trained."""
+        """Computes the weighted loss of each part, float32 scalars by name; their sum is what is trained."""
         features = dict(zip(self.columns, sentence_features, strict=True))
         spans = mini_batches(len(labels), self.mini_batch_size or len(labels))
         constants = {name: part.constants(features, self.labels(name, labels)) for name, part in self.sharing.items()}
@@ -118,16 +118,16 @@ class MixtureLoss(nn.Module):
         return {name: values[name] for name in self.parts}
 
     def labels(self, name: str, labels: Tensor) -> Tensor:
-        """The labels as a part knows them."""
+        """Gives the labels as a part knows them."""
         return self.text_of_turn[labels.cpu()].to(labels.device) if name in self.by_text else labels
 
     def embed(self, features: Features) -> Tensor:
-        """embedding_BD."""
+        """Computes `embedding_BD`."""
         embedding_BD: Tensor = self.model(dict(features))["sentence_embedding"]
         return embedding_BD
 
     def of_views(self, views: Mapping[View, Tensor], constants: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Weighted losses of the parts that read embeddings."""
+        """Computes the weighted losses of the parts that read embeddings."""
         values = {}
         for name, part in self.sharing.items():
             columns = part.columns
@@ -138,7 +138,7 @@ class MixtureLoss(nn.Module):
     def cached(
         self, features: Mapping[str, Features], labels: Tensor, constants: Mapping[str, Any], spans: Sequence[slice]
     ) -> dict[str, Tensor]:
-        """The losses of the parts that can be cut, the activations of one mini-batch at a time in memory."""
+        """Computes the losses of the parts that can be cut, keeping the activations of one mini-batch at a time."""
         states: dict[tuple[str, int], RandContext] = {}
         values: dict[str, Tensor] = {}
         cache = GradientCache(self.embed, {view: features[view[0]] for view in self.views}, spans)
@@ -178,7 +178,7 @@ class MixtureLoss(nn.Module):
                     value.backward(upstream)
 
     def alone(self, name: str, features: Mapping[str, Features], labels: Tensor, span: slice | None = None) -> Tensor:
-        """The weighted loss of a part that runs its own forward passes, or the share of some texts in it."""
+        """Computes the weighted loss of a part that runs its own forward passes, or the share of some texts in it."""
         part, numbers = self.parts[name], self.labels(name, labels)
         read = [features[column] for column in getattr(part, "columns", self.columns)]
         if span is None:
@@ -189,7 +189,7 @@ class MixtureLoss(nn.Module):
         return cut
 
     def state(self) -> dict[str, Tensor]:
-        """What the parts keep beside the model, by part."""
+        """Gives what the parts keep beside the model, by part."""
         tensors: dict[str, Tensor] = {}
         part: Any
         for name, part in self.parts.items():

@@ -26,21 +26,21 @@ CONTRIEVER = """\
 
 
 class PairsLoss(nn.Module):
-    """InfoNCE between queries and passages, the other pairs of the batch being the negatives.
+    """InfoNCE between queries and passages; the other pairs of the batch are the negatives.
 
     Pairs of one document are never each other's negatives. Gradients are cached where a batch has more than
-    ``mini_batch_size`` pairs (Gao et al. 2021, arXiv 2101.06983): memory depends on that number, the loss only on the
-    batch.
+    `mini_batch_size` pairs (Gao et al. 2021, arXiv 2101.06983): the RAM needed depends on that number, the loss only
+    on the batch.
 
     Args:
-        model: the SentenceTransformer to train.
-        document_N: the number of the document of every text.
-        temperature: the cosines are divided by it.
-        both_directions: passages search for queries too, at equal weight.
+        model: The SentenceTransformer to train.
+        document_N: The number of the document of every text.
+        temperature: Temperature that the cosines are divided by.
+        both_directions: Whether passages search for queries too, at equal weight.
         false_negative_margin: None takes every pair of another document for a negative. A number leaves out those
             whose cosine to the query is above that of the query's own passage minus this.
-        centred: embeddings lose the mean of the batch's passages before they are compared, as calibration will do it.
-        mini_batch_size: pairs per forward pass.
+        centred: Whether embeddings lose the mean of the batch's passages before they are compared, as in calibration.
+        mini_batch_size: Pairs per forward pass.
 
     References:
         Contriever (Izacard et al. 2022, arXiv 2112.09118) for pairs out of unlabelled text.
@@ -76,7 +76,7 @@ class PairsLoss(nn.Module):
         self.mini_batch_size = mini_batch_size
 
     def forward(self, sentence_features: Sequence[Features], labels: Tensor) -> Tensor:
-        """Mean cross-entropy of a batch in nats, float32 scalar."""
+        """Computes the mean cross-entropy of a batch in nats, a float32 scalar."""
         features = dict(zip(self.columns, sentence_features, strict=True))
         same_BB = self.constants(features, labels)
         spans = mini_batches(len(labels), self.mini_batch_size)
@@ -90,12 +90,12 @@ class PairsLoss(nn.Module):
         return carrier
 
     def constants(self, features: Mapping[str, Features], labels: Tensor) -> Tensor:
-        """same_BB: whether two pairs are of one document."""
+        """Gives `same_BB`: whether two pairs are of one document."""
         document_B = self.document_N.to(labels.device)[labels]
         return document_B[:, None] == document_B[None, :]
 
     def of_embeddings(self, embeddings: list[Tensor], same_BB: Tensor) -> Tensor:
-        """The loss from ``query_BD`` and ``passage_BD``."""
+        """Computes the loss from `query_BD` and `passage_BD`."""
         query_BD, passage_BD = (embedding_BD.float() for embedding_BD in embeddings)
         if self.centred:
             mean_D = passage_BD.detach().mean(0)

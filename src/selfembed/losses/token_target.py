@@ -1,4 +1,4 @@
-"""The objective of Text2Token: a text's embedding shall decode to its token target.
+"""The losses of Text2Token: a text's embedding shall decode to its token target.
 
 Shapes: B batch, D hidden, V vocabulary, K support of a target.
 """
@@ -28,13 +28,13 @@ TEXT2TOKEN = """\
 class TokenTargetLoss(nn.Module):
     """KL divergence from stored token targets to the vocabulary distribution that embeddings decode to.
 
-    The gradient on the logits is ``Q - P``, that of cross-entropy with soft targets. Mean over the batch. Everything
-    over the vocabulary is in float32.
+    It is a mean over the batch; its gradient on the logits is `Q - P`, that of cross-entropy with soft targets.
+    All that is computed over the vocabulary is in float32.
 
     Args:
-        model: the SentenceTransformer to train.
-        head: the backbone's frozen decoder layer, see :meth:`selfembed.model.backbone.Backbone.head`.
-        targets: one per training text.
+        model: The SentenceTransformer to train.
+        head: The backbone's frozen decoder layer, see :meth:`selfembed.model.backbone.Backbone.head`.
+        targets: Token targets, one per training text.
 
     References:
         Text2Token, arXiv 2510.10224, §3.3, Eqs. 8-11.
@@ -43,7 +43,7 @@ class TokenTargetLoss(nn.Module):
         +-------+----------------------------------------------+
         | Texts | Labels                                       |
         +=======+==============================================+
-        | text  | the row of ``targets`` that is the text's own|
+        | text  | the row of `targets` that is the text's own  |
         +-------+----------------------------------------------+
 
     Relations:
@@ -69,10 +69,10 @@ class TokenTargetLoss(nn.Module):
         self.targets = targets
 
     def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Mean KL in nats of a batch, float32 scalar.
+        """Computes the mean KL of a batch in nats, a float32 scalar.
 
         Raises:
-            TrainingDiverged: the loss is not a number.
+            TrainingDiverged: The loss is not a finite number.
         """
         constants = self.constants({}, labels)
         return self.of_embeddings([self.model(sentence_features[0])["sentence_embedding"]], constants)
@@ -80,17 +80,17 @@ class TokenTargetLoss(nn.Module):
     def constants(
         self, features: dict[str, dict[str, Tensor]], labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """ids_BK, weights_BK and perhaps rest_B of the texts of these labels."""
+        """Gives `ids_BK`, `weights_BK` and perhaps `rest_B` of the texts of these labels."""
         rows = labels.tolist()
         ids_BK, weights_BK = (tensor.to(labels.device) for tensor in self.targets.batch(rows))
         rest_B = self.targets.rest(rows)
         return ids_BK, weights_BK, None if rest_B is None else rest_B.to(labels.device)
 
     def of_embeddings(self, embeddings: list[Tensor], constants: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
-        """The same from ``embedding_BD`` and :meth:`constants`.
+        """Computes the loss from `embedding_BD` and :meth:`constants`.
 
         Raises:
-            TrainingDiverged: the loss is not a number.
+            TrainingDiverged: The loss is not a finite number.
         """
         return finite(chunked_sparse_kl(embeddings[0], self.head, *constants).mean())
 
@@ -103,15 +103,15 @@ class TokenTargetLoss(nn.Module):
 
 
 class OnlineModelDerivedLoss(nn.Module):
-    """KL divergence from model-derived targets that are computed in the step, at the price of one forward pass.
+    """KL divergence from model-derived targets that are computed in the step, which costs one more forward pass.
 
     The common distribution is the running mean over the batches seen so far, the present one included. It is part of
     the training state: :attr:`common` has to be saved and restored with a checkpoint.
 
     Args:
-        model: the SentenceTransformer to train; its adapters off, it is the raw backbone.
-        head: the backbone's frozen decoder layer.
-        options: filter, temperature, floor, top_k.
+        model: The SentenceTransformer to train; its adapters off, it is the raw backbone.
+        head: The backbone's frozen decoder layer.
+        options: Options of the targets.
 
     References:
         Text2Token, arXiv 2510.10224, §3.2.2, Eqs. 18-19.
@@ -134,25 +134,25 @@ class OnlineModelDerivedLoss(nn.Module):
         self.common = CommonDistribution()
 
     def forward(self, sentence_features: list[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
-        """Mean KL in nats of a batch, float32 scalar.
+        """Computes the mean KL of a batch in nats, a float32 scalar.
 
         Raises:
-            TrainingDiverged: the loss is not a number.
+            TrainingDiverged: The loss is not a finite number.
         """
         features = sentence_features[0]
         constants = self.constants({"text": features}, labels)
         return self.of_embeddings([self.model(features)["sentence_embedding"]], constants)
 
     def constants(self, features: dict[str, dict[str, Tensor]], labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """ids_BK and weights_BK, by a forward pass of the raw backbone; the texts count in the common distribution."""
+        """Computes `ids_BK` and `weights_BK` by the raw backbone, and adds the texts to the common distribution."""
         with raw_backbone(self.model):
             return self._targets(self.model(dict(features["text"]))["sentence_embedding"])
 
     def of_embeddings(self, embeddings: list[Tensor], constants: tuple[Tensor, Tensor]) -> Tensor:
-        """The same from ``embedding_BD`` and :meth:`constants`.
+        """Computes the loss from `embedding_BD` and :meth:`constants`.
 
         Raises:
-            TrainingDiverged: the loss is not a number.
+            TrainingDiverged: The loss is not a finite number.
         """
         return finite(chunked_sparse_kl(embeddings[0], self.head, *constants).mean())
 
@@ -167,7 +167,7 @@ class OnlineModelDerivedLoss(nn.Module):
         self.common.texts = int(tensors["texts"])
 
     def _targets(self, raw_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """ids_BK and weights_BK. The logits are computed twice: all texts count before the first target is made."""
+        """Computes `ids_BK` and `weights_BK`; the logits twice, as all texts count before the first target is made."""
         spans = chunks(raw_BD, self.head)
         for span in spans:
             self.common.add(self.head(raw_BD[span]).log_softmax(-1))
@@ -188,11 +188,11 @@ def finite(loss: Tensor) -> Tensor:
     """Gives back the loss as it is.
 
     Raises:
-        TrainingDiverged: it is not a finite number.
+        TrainingDiverged: The loss is not a finite number.
     """
     if not torch.isfinite(loss):
         raise TrainingDiverged(
-            f"the loss became {loss.item()}: training has diverged; expected a finite number; "
+            f"loss {loss.item()}: training has diverged; expected a finite number; "
             "lower `learning_rate`, or train in float32 (`dtype='float32'`)"
         )
     return loss

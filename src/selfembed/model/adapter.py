@@ -21,12 +21,12 @@ def add_trainable_adapter(embedder: SentenceTransformer, lora: Lora) -> None:
 
 
 def adapter_parameters(embedder: SentenceTransformer) -> list[nn.Parameter]:
-    """The parameters that are trained."""
+    """Lists the parameters that are trained."""
     return [parameter for parameter in embedder.parameters() if parameter.requires_grad]
 
 
 def save_adapter(embedder: SentenceTransformer, file: Path) -> None:
-    """Writes the trained parameters under their names in the model."""
+    """Writes the trained parameters, under their names in the model, to a safetensors file."""
     trained = {name: p.detach().cpu().contiguous() for name, p in embedder.named_parameters() if p.requires_grad}
     with arriving_file(file) as staging:
         save_file(trained, staging)

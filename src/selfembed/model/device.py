@@ -11,10 +11,10 @@ def choose_device(device: str | None = None) -> str:
     """Checks the device that is asked for, or takes a GPU where there is one.
 
     Args:
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` and the like; None lets it choose.
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` and the like; None takes `"cuda"` or else `"cpu"`.
 
     Raises:
-        InputError: there is no such device, or torch cannot use it here.
+        InputError: There is no such device, or torch cannot use it here.
     """
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,5 +29,5 @@ def choose_device(device: str | None = None) -> str:
 
 
 def precise_dtype(device: torch.device | str) -> torch.dtype:
-    """The finest float that a device computes with: float64, on Apple's GPUs float32."""
+    """Gives the finest float that a device computes with: float64, on Apple's GPUs float32."""
     return torch.float32 if torch.device(device).type == "mps" else torch.float64

@@ -1,4 +1,4 @@
-"""The dropout of a model: that of its attention, set anew, and a kind whose mask a CPU draws quickly.
+"""The dropout of a model: sets that of its attention, and puts in a kind whose mask a CPU draws quickly.
 
 Both change a model of another library in place, where it has no option for it once it is loaded.
 """
@@ -18,11 +18,11 @@ _BITS_PER_DRAW = 4  # masks of 16 bits in a draw of 64
 class Dropout(nn.Module):
     """Dropout as :class:`torch.nn.Dropout`, several times faster on a CPU.
 
-    torch draws one 64-bit number for every entry there, on one thread; 16 bits each are enough to tell which entries
-    are dropped. The probability is kept to 1 / 65536, and what is kept is scaled by the probability as it is.
+    There torch draws one 64-bit number for every entry, on one thread; 16 bits are enough to decide which entries are
+    dropped. The probability is rounded to 1 / 65536, and what is kept is scaled by the rounded one.
 
     Args:
-        p: probability that an entry is zeroed.
+        p: Probability that an entry is zeroed.
     """
 
     def __init__(self, p: float) -> None:
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, values: Tensor) -> Tensor:
-        """Some entries zeroed and the others scaled in training, the same tensor otherwise; any shape."""
+        """Zeroes some entries and scales the others in training; gives the same tensor otherwise. Takes any shape."""
         dropped_levels = round(self.p * _LEVELS)
         if not self.training or dropped_levels == 0:
             return values
@@ -57,7 +57,7 @@ def set_attention_dropout(model: nn.Module, probability: float) -> None:
     """Sets the dropout of attention probabilities, which acts in training mode only.
 
     Raises:
-        InputError: the family has none that we know of, and some is asked for.
+        InputError: A probability above 0 is asked for and the family has no such dropout that we know of.
     """
     decoder = decoder_of(model)
     found = 0
@@ -71,5 +71,5 @@ def set_attention_dropout(model: nn.Module, probability: float) -> None:
     if probability and not found:
         raise InputError(
             f"attention_dropout {probability}: {decoder.config.model_type} has no such dropout that we know of; "
-            "set it to 0, the adapter's dropout still makes two views"
+            "expected 0; set it, as the adapter's dropout still makes two views"
         )

@@ -20,7 +20,7 @@ from selfembed.ground.hashing import content_hash
 from selfembed.ground.options import Range, check_options
 from selfembed.model.attention import Attention, probe_attention, require_attention
 from selfembed.model.backbone import Backbone
-from selfembed.model.memory_tokens import MemoryInit, put_in_memory
+from selfembed.model.memory_tokens import MemoryInit, add_memory_tokens
 from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, check_text, prompt_ids
 from selfembed.model.word_embeddings import word_and_state
@@ -35,18 +35,18 @@ class EmbedderConfig:
     """How a backbone is read as an embedder.
 
     Args:
-        pooling: ``"last"``: the hidden state of the input's last token; ``"mean"``: of all its tokens, prompt and bos
-            included; ``"memory"``: mean over the memory tokens only (LLM2Comp).
-        attention: ``"causal"`` or ``"bidirectional"``.
-        prompt: template with ``{text}``; None takes PromptEOL for last pooling and no prompt for the others
+        pooling: `"last"` takes the hidden state of the last token, `"mean"` the mean over all tokens, prompt and bos
+            included, `"memory"` the mean over the memory tokens alone (LLM2Comp).
+        attention: `"causal"` or `"bidirectional"`.
+        prompt: Template with `{text}`; None takes PromptEOL for last pooling and no prompt for the others
             (Text2Token Eqs. 3-4).
-        memory_tokens: appended to every text; with memory pooling at least 1, otherwise 0.
-        memory_init: where their vectors start, see :func:`selfembed.model.memory_tokens.initial_memory`.
-        word_embeddings: how much of its input embedding is added to every token's final hidden state before pooling,
-            see :func:`selfembed.model.word_embeddings.word_and_state`; 0 for none.
+        memory_tokens: Number of memory tokens behind every text: at least 1 with memory pooling, otherwise 0.
+        memory_init: How memory vectors start, see :func:`selfembed.model.memory_tokens.initial_memory`.
+        word_embeddings: How much of its input embedding is added to every token's final hidden state before pooling,
+            see :func:`selfembed.model.word_embeddings.word_and_state`; 0 adds none.
 
     Raises:
-        InputError: an unknown value, memory tokens without memory pooling or the reverse, or word embeddings with it.
+        InputError: A value is unknown, or memory tokens do not go together with the pooling or with word embeddings.
     """
 
     pooling: PoolingMode = "last"
@@ -64,17 +64,18 @@ class EmbedderConfig:
             )
         if self.pooling == "memory" and self.memory_tokens < 1:
             raise InputError(
-                f"memory_tokens {self.memory_tokens}: pooling 'memory' needs at least 1, 8 in the paper; "
-                "or choose pooling 'last' or 'mean'"
+                f"memory_tokens {self.memory_tokens}: expected at least 1 for pooling 'memory', 8 in the paper; "
+                "set it, or choose pooling 'last' or 'mean'"
             )
         if self.pooling != "memory" and self.memory_tokens != 0:
             raise InputError(
-                f"memory_tokens {self.memory_tokens}: pooling {self.pooling!r} does not read memory tokens; "
-                "expected 0, or pooling 'memory'"
+                f"memory_tokens {self.memory_tokens}: expected 0 for pooling {self.pooling!r}, which reads none; "
+                "set it, or choose pooling 'memory'"
             )
 
     @property
     def template(self) -> str:
+        """The prompt, or what None stands for."""
         if self.prompt is not None:
             return self.prompt
         return PROMPT_EOL if self.pooling == "last" else NO_PROMPT
@@ -89,18 +90,18 @@ def build_embedder(
     device: str | None = None,
     seed: int = 0,
 ) -> SentenceTransformer:
-    """The untrained embedder of a backbone, its attention mode proved by the leak probe.
+    """Builds the untrained embedder of a backbone, and proves its attention by the leak probe.
 
     Args:
-        backbone: the decoder.
-        config: pooling, attention and prompt.
-        max_length: tokens of a whole input, prompt and memory included.
-        dtype: of the weights; memory vectors are float32 always.
-        device: as SentenceTransformer takes it; None lets it choose.
-        seed: of the memory vectors' start.
+        backbone: The decoder.
+        config: Pooling, attention and prompt.
+        max_length: Number of tokens of a whole input, at most, prompt and memory tokens included.
+        dtype: Dtype of the weights; memory vectors are always float32.
+        device: The device, as SentenceTransformer takes it; None lets it choose.
+        seed: Seed for the start of the memory vectors.
 
     Raises:
-        InputError: the prompt does not fit, or the backbone cannot be given this attention mode or memory tokens.
+        InputError: The prompt does not fit, or the backbone cannot be given this attention mode or memory tokens.
     """
     folder = assemble_folder(backbone, config)
     transformer = Transformer(
@@ -109,7 +110,7 @@ def build_embedder(
         config_kwargs={"trust_remote_code": backbone.trust_remote_code},
     )
     if config.memory_tokens:
-        put_in_memory(
+        add_memory_tokens(
             transformer.model,
             config.memory_tokens,
             first_memory_id(backbone, config),
@@ -126,14 +127,14 @@ def build_embedder(
     if as_saved != config.attention:
         require_attention(transformer.model, config.attention)
         raise InputError(
-            f"model {backbone.name}: {backbone.config.model_type} is {config.attention} only while it is in memory; a "
-            f"saved folder of it comes back {as_saved}; use `attention='causal'` or another backbone"
+            f"model {backbone.name}: {backbone.config.model_type} is {config.attention} only until it is saved, and "
+            f"comes back {as_saved}; expected {config.attention}; use `attention='causal'` or another backbone"
         )
     return embedder
 
 
 def pooling_modules(transformer: Transformer, backbone: Backbone, config: EmbedderConfig) -> list[nn.Module]:
-    """Gives what makes one vector of the tokens' states: sentence-transformers' own modules, but for memory tokens."""
+    """Makes the modules from token states to a vector: sentence-transformers' own, but for several memory tokens."""
     width = transformer.get_embedding_dimension()
     if config.memory_tokens > 1:
         return [MemoryPooling(width, first_memory_id(backbone, config), config.memory_tokens)]
@@ -142,30 +143,31 @@ def pooling_modules(transformer: Transformer, backbone: Backbone, config: Embedd
 
 
 def embedder_prompt(backbone: Backbone, config: EmbedderConfig) -> PromptIds:
-    """What stands before and after every text, memory tokens included."""
+    """Gives the ids before and after every text, memory tokens included."""
     return prompt_ids(backbone.tokenizer, config.template, config.memory_tokens)
 
 
 def first_memory_id(backbone: Backbone, config: EmbedderConfig) -> int:
+    """Gives the id of the first memory token."""
     return embedder_prompt(backbone, config).after[-config.memory_tokens]
 
 
 def load_embedder(
     embedder: str | Path, *, device: str | None = None, trust_remote_code: bool = False
 ) -> SentenceTransformer:
-    """Loads a finished embedder, without the permission that memory pooling needs elsewhere.
+    """Loads a finished embedder, also one with memory tokens, without running code out of its folder.
 
-    A folder with several memory tokens names a pooling class outside sentence-transformers, which therefore wants
-    ``trust_remote_code=True``. Here the class is the one of this package; no code out of the folder runs. Any other
-    folder is left to sentence-transformers.
+    A folder with several memory tokens names a pooling class that is not part of sentence-transformers, which for that
+    asks for `trust_remote_code=True`. Here the class of this package is used. Any other folder is left to
+    sentence-transformers.
 
     Args:
-        embedder: folder that selfembed or sentence-transformers has saved, or a hub id.
-        device: ``"cpu"``, ``"cuda"``; None takes a GPU where there is one.
-        trust_remote_code: let the Python code of the backbone run that a folder carries.
+        embedder: Folder that selfembed or sentence-transformers has saved, or a hub id.
+        device: `"cpu"`, `"cuda"` and the like; None takes a GPU where there is one.
+        trust_remote_code: Whether the backbone's Python code, which a folder may carry, may run.
 
     Raises:
-        InputError: there is no embedder, or it is damaged, or there is no such device.
+        InputError: There is no embedder, it is damaged, or there is no such device.
     """
     require_embedder(embedder)
     try:
@@ -181,12 +183,12 @@ def require_embedder(embedder: str | Path) -> None:
     """Refuses a folder that is no embedder, without loading anything.
 
     Raises:
-        InputError: it has no ``modules.json``.
+        InputError: The folder has no `modules.json`.
     """
     folder = Path(embedder)
     if folder.is_dir() and not (folder / "modules.json").is_file():
         raise InputError(
-            f"{folder}: has no modules.json, so it is no embedder; expected a folder that selfembed train or "
+            f"embedder {folder}: has no modules.json, so it is none; expected a folder that selfembed train or "
             "sentence-transformers has saved"
         )
 
@@ -210,30 +212,32 @@ def _load_embedder(folder: Path, name: str, device: str | None, trust_remote_cod
 
 
 def fitting_length(backbone: Backbone, config: EmbedderConfig, max_length: int) -> int:
-    """``max_length``, or what the backbone's positions allow.
+    """Gives `max_length`, or as many tokens as the backbone has positions for.
 
     Raises:
-        InputError: the prompt leaves no room for text.
+        InputError: The prompt leaves no room for text.
     """
     positions = getattr(backbone.config.get_text_config(), "max_position_embeddings", None) or max_length
     prompt = len(embedder_prompt(backbone, config))
     length = min(max_length, positions)
     if length <= prompt:
-        raise InputError(f"max_length {length}: the prompt alone takes {prompt} tokens; give a larger one")
+        raise InputError(f"max_length {length}: the prompt alone takes {prompt} tokens; give a larger number")
     return length
 
 
 def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
-    """A folder with the backbone's weights (linked), its config with the attention mode, and the prompted tokenizer.
+    """Makes a folder with the backbone's weights (linked), its config with the attention, and the prompted tokenizer.
 
-    The weights are the backbone's: memory tokens have an id in the tokenizer but no row in the matrix.
+    Memory tokens have an id in the tokenizer but no row in the embedding matrix, which is the backbone's. The folder
+    lies in the cache under a hash of what went into it.
 
-    It lies in the cache under a hash of what went into it.
+    Raises:
+        InputError: The prompt does not fit, or the folder cannot be written.
     """
-    memory = [f"{config.memory_tokens} memory tokens"] if config.memory_tokens else []
+    tokens = [f"{config.memory_tokens} memory tokens"] if config.memory_tokens else []
     layers = ["all layers"] if config.word_embeddings else []
     key = content_hash(
-        backbone.fingerprint, config.template, config.attention, "dropout off, text is text", *memory, *layers
+        backbone.fingerprint, config.template, config.attention, "dropout off, text is text", *tokens, *layers
     )
     folder = cache_dir() / "embedders" / key[:16]
     if folder.is_dir() and all(file.exists() for file in folder.iterdir()):
@@ -257,7 +261,7 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
 
 
 def embedding_config(backbone: Backbone, config: EmbedderConfig) -> PretrainedConfig:
-    """The backbone's configuration with the attention mode written into it; the backbone's own is left alone."""
+    """Copies the backbone's configuration and writes the attention mode into it."""
     settings = type(backbone.config).from_dict(backbone.config.to_dict())
     settings.is_causal = config.attention == "causal"
     if config.word_embeddings:
@@ -266,10 +270,10 @@ def embedding_config(backbone: Backbone, config: EmbedderConfig) -> PretrainedCo
 
 
 def save_tokenizer(backbone: Backbone, config: EmbedderConfig, folder: Path, *, max_length: int) -> None:
-    """Writes the prompted tokenizer and proves that it comes back with its prompt, and reads texts as text.
+    """Writes the prompted tokenizer, and proves that it comes back with its prompt and reads texts as text.
 
     Raises:
-        InputError: it does not.
+        InputError: It does not come back so.
     """
     baked = bake_prompt(backbone.tokenizer, config.template, max_length=max_length, memory_tokens=config.memory_tokens)
     baked.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""What an embedder's folder tells of the run that made it."""
+"""The record of a run in its embedder's folder."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class StageRecord:
     """How one stage of a run went.
 
     Args:
-        name: of the stage.
-        texts: texts, or labelled examples, it was trained on.
-        preparation_seconds: until the first step, targets included.
-        training_seconds: from then on.
-        loss_curve: a step each, with its loss and what else the trainer logged of it.
-        notes: whatever else the stage's objective had to say.
+        name: Name of the stage.
+        texts: Number of texts, or labelled examples, that it was trained on.
+        preparation_seconds: Seconds until the first step, targets included.
+        training_seconds: Seconds from the first step on.
+        loss_curve: One entry a step, with its loss and what else the trainer logged.
+        notes: Whatever else the stage's objective reported.
     """
 
     name: str
@@ -50,19 +50,19 @@ class StageRecord:
 
     @property
     def parts(self) -> list[str]:
-        """Names of what the loss is the sum of; empty where it is one."""
+        """Names of the losses that the loss is the sum of; empty where it is a single one."""
         return list(self.loss_curve[0].get("parts", ())) if self.loss_curve else []
 
     def losses_of(self, part: str) -> list[float]:
-        """The part's share of the loss of every step."""
+        """Gives a part's share of the loss of every step."""
         return [entry["parts"][part] for entry in self.loss_curve]
 
     @classmethod
     def from_dict(cls, value: Any, place: str = "stage") -> StageRecord:
-        """Reads what :meth:`to_dict` gave; keys of no name here are notes.
+        """Reads what :meth:`to_dict` gave; keys that are no field are notes.
 
         Raises:
-            InputError: a key is missing, or its value is of another kind.
+            InputError: A key is missing, or its value is of another kind.
         """
         _require(value, "dict", place)
         own = {name: value[name] for name in _names(cls) if name in value and name != "notes"}
@@ -74,35 +74,35 @@ class StageRecord:
         return cls(**own, notes=notes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; notes stand among the other keys."""
+        """Gives plain JSON values; notes stand among the other keys."""
         own = {name: getattr(self, name) for name in _names(type(self)) if name != "notes"}
         return {"name": self.name, "texts": self.texts, **self.notes, **own}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """All that is known of the run that made an embedder: ``selfembed.json`` in its folder.
+    """All that is known of the run that made an embedder: `selfembed.json` in its folder.
 
     Args:
-        model: the backbone as it was named.
-        model_fingerprint: content hash of the backbone.
-        corpus: name of the corpus.
-        corpus_fingerprint: content hash of its texts.
-        corpus_report: how many texts and words there were, and what was left out.
-        recipe: every number of it; its objectives carry their kind.
-        seed: of the run.
-        dtype: of the frozen weights in training.
-        device: trained on.
-        tagger: of parts of speech, with its version; ``"none"`` where none was needed.
-        pairs: labelled examples, a set each; None where there were none.
-        dev: the set that decided when to stop.
-        stages: how each went, in order.
-        self_retrieval: what training was worth on texts of the corpus itself, where that was measured.
-        environment: versions and hardware.
-        peak_memory_gib: largest memory of the process.
-        peak_gpu_memory_gib: largest memory on a GPU, where it ran on one.
-        saved_dtype: of the weights in the folder.
-        cosine_to_model_in_memory: least cosine between vectors of the folder and of the model that was saved.
+        model: Name of the backbone as it was given.
+        model_fingerprint: Content hash of the backbone.
+        corpus: Name of the corpus.
+        corpus_fingerprint: Content hash of its texts.
+        corpus_report: Number of texts and words, and what was left out.
+        recipe: Every number of the recipe; its objectives carry their kind.
+        seed: Seed of the run.
+        dtype: Dtype of the frozen weights in training.
+        device: Device of the training.
+        tagger: Name of the tagger with its version; `"none"` where none was needed.
+        pairs: Sets of labelled examples; None where there were none.
+        dev: Set that decided when to stop.
+        stages: Record of each stage, in order.
+        self_retrieval: What training was worth on texts of the corpus itself, where that was measured.
+        environment: Versions and hardware.
+        peak_memory_gib: Largest RAM of the process, in GiB.
+        peak_gpu_memory_gib: Largest memory on the GPU, in GiB, where it ran on one.
+        saved_dtype: Dtype of the weights in the folder.
+        cosine_to_model_in_memory: Least cosine between vectors of the folder and of the model before it was saved.
     """
 
     model: str
@@ -132,7 +132,7 @@ class RunRecord:
 
     @property
     def seconds(self) -> float:
-        """What all stages took, preparation included."""
+        """Seconds of all stages, preparation included."""
         return sum(stage.preparation_seconds + stage.training_seconds for stage in self.stages)
 
     @classmethod
@@ -140,11 +140,11 @@ class RunRecord:
         """Reads what :meth:`to_dict` gave.
 
         Args:
-            value: anything that JSON may hold.
-            place: where it was found, for the error.
+            value: Anything that JSON may hold.
+            place: Where the value was found, for the error.
 
         Raises:
-            InputError: a key is missing or unknown, or its value is of another kind.
+            InputError: A key is missing or unknown, or its value is of another kind.
         """
         _require(value, "dict", place)
         unknown = sorted(value.keys() - set(_names(cls)))
@@ -167,17 +167,17 @@ class RunRecord:
         return cls(**{**value, "stages": stages})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without what is None."""
+        """Gives plain JSON values, without what is None."""
         values = {name: getattr(self, name) for name in _names(type(self))}
         values["stages"] = [stage.to_dict() for stage in self.stages]
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_file(cls, file: Path) -> RunRecord:
-        """Reads a record.
+        """Reads a record from a file.
 
         Raises:
-            InputError: the file cannot be read, or is no record of a run.
+            InputError: The file cannot be read, or is no record of a run.
         """
         try:
             value = json.loads(file.read_text(encoding="utf-8"))
@@ -186,15 +186,15 @@ class RunRecord:
         return cls.from_dict(value, str(file))
 
     def to_file(self, file: Path) -> None:
-        """Writes the record; the file appears under its name only when complete."""
+        """Writes the record into a file, which appears under its name only when it is complete."""
         write_json(file, self.to_dict())
 
     @classmethod
     def of_folder(cls, folder: str | Path) -> RunRecord | None:
-        """The record of an embedder's folder; None where selfembed did not make it, or it is no folder.
+        """Reads the record of an embedder's folder; None where selfembed did not make it, or it is no folder.
 
         Raises:
-            InputError: as :meth:`from_file`.
+            InputError: See :meth:`from_file`.
         """
         file = Path(folder) / RECORD
         return cls.from_file(file) if file.is_file() else None

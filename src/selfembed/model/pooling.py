@@ -22,24 +22,24 @@ TYPE = "memory_pooling.MemoryPooling"
 
 
 def select_memory(features: dict[str, Tensor], first_id: int, memory_tokens: int) -> Tensor:
-    """The hidden states at the memory tokens.
+    """Takes the hidden states at the memory tokens.
 
-    They are found by their ids, not counted from the end: that holds for padding on either side and for batches
-    flattened without padding, and it shows where they are missing.
+    They are found by their ids, not counted from the end. That works with padding on either side and in batches
+    flattened without padding, and shows where memory tokens are missing.
 
     Args:
-        features: with ``input_ids`` [B, T] and ``token_embeddings`` [B, T, D].
-        first_id: of the memory tokens, which have successive ids.
-        memory_tokens: of every text.
+        features: Features with `input_ids` [B, T] and `token_embeddings` [B, T, D].
+        first_id: Id of the first memory token; the others follow.
+        memory_tokens: Number of memory tokens of every text, K.
 
     Returns:
-        states_BKD.
+        `states_BKD`.
 
     Raises:
-        ValueError: a text has more or fewer memory tokens than that.
+        ValueError: There are no `input_ids`, or a text has more or fewer memory tokens.
     """
     if "input_ids" not in features:
-        raise ValueError("memory pooling needs the token ids of its texts; give input_ids, not inputs_embeds")
+        raise ValueError("memory pooling: expected the token ids of its texts; give input_ids, not inputs_embeds")
     ids_BT, hidden_BTD = features["input_ids"], features["token_embeddings"]
     memory_BT = (ids_BT >= first_id) & (ids_BT < first_id + memory_tokens)
     counts_B = memory_BT.sum(-1)
@@ -56,12 +56,15 @@ def select_memory(features: dict[str, Tensor], first_id: int, memory_tokens: int
 
 
 class MemoryPooling(Module):
-    """The embedding is the mean over the memory tokens' hidden states only (LLM2Comp, arXiv 2511.17129).
+    """Pooling by the mean over the hidden states of the memory tokens alone (LLM2Comp).
 
     Args:
-        embedding_dimension: D.
-        first_id: of the memory tokens, which have successive ids and stand at the end of every text.
-        memory_tokens: K.
+        embedding_dimension: Width of the hidden states, D.
+        first_id: Id of the first memory token; the others follow. They stand at the end of every text.
+        memory_tokens: Number of memory tokens of every text, K.
+
+    References:
+        LLM2Comp, arXiv 2511.17129.
     """
 
     config_keys = ["embedding_dimension", "first_id", "memory_tokens"]
@@ -73,10 +76,10 @@ class MemoryPooling(Module):
         self.memory_tokens = memory_tokens
 
     def forward(self, features: dict[str, Tensor | Any], **kwargs: Any) -> dict[str, Tensor | Any]:
-        """Adds ``sentence_embedding`` [B, D], averaged in float32.
+        """Adds `sentence_embedding` [B, D], averaged in float32.
 
         Raises:
-            ValueError: a text has more or fewer memory tokens than expected.
+            ValueError: There are no `input_ids`, or a text has more or fewer memory tokens.
         """
         states_BKD = select_memory(features, self.first_id, self.memory_tokens)
         features["sentence_embedding"] = states_BKD.mean(1, dtype=torch.float32).to(states_BKD.dtype)
@@ -86,6 +89,6 @@ class MemoryPooling(Module):
         return self.embedding_dimension
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """Writes the settings into the module's folder, and this file beside it, where it is looked for."""
+        """Writes the settings into the module's folder, and this file beside it, where it will be imported from."""
         self.save_config(output_path)
         shutil.copyfile(__file__, Path(output_path).parent / FILE)

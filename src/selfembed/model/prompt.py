@@ -1,7 +1,7 @@
-"""A prompt around every text and memory tokens behind it, baked into the tokenizer itself.
+"""The prompt around every text, with memory tokens behind it, baked into the tokenizer itself.
 
-The saved ``tokenizer.json`` carries the prompt as a post-processing template, so truncation cuts only the text, never
-the rest, and whatever reads the folder (sentence-transformers, a server) applies it without code of ours.
+The saved `tokenizer.json` carries the prompt as a post-processing template. So truncation cuts only the text, never
+the prompt, and whatever reads the folder (sentence-transformers, a server) applies it without code of ours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _BRACKETED = re.compile(r"</?[^<>\s]+>")
 class PromptIds:
     """The token ids that stand before and after every text.
 
-    ``before`` includes the tokenizer's own bos, if any; ``after`` ends with the memory tokens.
+    Attributes:
+        before: Ids before the text, the tokenizer's own bos included.
+        after: Ids after the text; memory tokens are the last of them.
     """
 
     before: tuple[int, ...]
@@ -46,10 +48,10 @@ class PromptIds:
 
 
 def split_template(template: str) -> tuple[str, str]:
-    """What stands before and after ``{text}``.
+    """Splits a template into what stands before and after `{text}`.
 
     Raises:
-        InputError: the template does not hold ``{text}`` exactly once.
+        InputError: The template does not hold `{text}` exactly once.
     """
     if template.count(_SLOT) != 1:
         raise InputError(f"prompt {template!r}: expected {_SLOT} exactly once, as in {PROMPT_EOL!r}")
@@ -58,16 +60,21 @@ def split_template(template: str) -> tuple[str, str]:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, template: str, memory_tokens: int = 0) -> PromptIds:
-    """Tokenizes a prompt once, with the text's place left open. Names of special tokens in the prompt are the tokens.
+    """Tokenizes a prompt once. Names of special tokens in the prompt are those tokens.
 
     The tokenizer's own bos is kept in front. Its own eos is kept only where nothing else comes after the text:
     otherwise the embedding is read at the prompt's last token or at the memory tokens.
 
-    Memory tokens get the first ids that the tokenizer has not given away. An embedding matrix with more rows than the
+    Memory tokens get the first ids that the tokenizer does not use. An embedding matrix with more rows than the
     tokenizer has tokens may have rows there; no other token uses them.
 
+    Args:
+        tokenizer: A fast tokenizer.
+        template: Prompt with `{text}` once.
+        memory_tokens: Number of memory tokens behind text and prompt.
+
     Raises:
-        InputError: a malformed template, a tokenizer without a ``tokenizers`` backend or with such tokens already.
+        InputError: The template is malformed, or the tokenizer is slow or has memory tokens already.
     """
     backend = backend_tokenizer(tokenizer)
     if backend.encode_special_tokens:  # a tokenizer told to read texts as text; a copy forgets it
@@ -90,8 +97,8 @@ def _add_memory_tokens(backend: Tokenizer, memory_tokens: int) -> tuple[int, ...
     names = [_MEMORY_TOKEN.format(number + 1) for number in range(memory_tokens)]
     if taken := [name for name in names if backend.token_to_id(name) is not None]:
         raise InputError(
-            f"the tokenizer has a token {taken[0]} already: this looks like a finished embedder with memory tokens; "
-            "give the language model it was made from"
+            f"tokenizer: has a token {taken[0]} already, like a finished embedder with memory tokens; "
+            "expected a language model; give the one it was made from"
         )
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     ids: tuple[int, ...] = tuple(backend.token_to_id(name) for name in names)
@@ -107,10 +114,10 @@ def _ids_after_text(backend: Tokenizer, after: str) -> tuple[int, ...]:
 
 
 def backend_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The ``tokenizers`` object underneath.
+    """Gives the `tokenizers` object underneath a tokenizer.
 
     Raises:
-        InputError: a tokenizer in pure Python has none, thus neither offsets nor templates.
+        InputError: The tokenizer is in pure Python, without offsets and templates.
     """
     if not tokenizer.is_fast:
         raise InputError(
@@ -121,13 +128,13 @@ def backend_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 
 
 def text_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """A copy of the ``tokenizers`` object that reads all of a text as text, without truncation and padding.
+    """Copies the `tokenizers` object so that it reads all of a text as text, without truncation and padding.
 
-    Names of special tokens that are spelled out in a text are read piece by piece. A copy of the copy forgets half of
-    that (``encode_special_tokens`` is in no file); transformers sets it anew from ``split_special_tokens``.
+    Names of special tokens that are spelled out in a text are read piece by piece. A copy of the copy loses part of
+    that (`encode_special_tokens` is in no file); transformers sets it anew from `split_special_tokens`.
 
     Raises:
-        InputError: see :func:`backend_tokenizer`.
+        InputError: See :func:`backend_tokenizer`.
     """
     backend = Tokenizer.from_str(backend_tokenizer(tokenizer).to_str())
     own = backend.get_vocab(with_added_tokens=False)
@@ -165,26 +172,27 @@ def text_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 def bake_prompt(
     tokenizer: PreTrainedTokenizerBase, template: str, *, max_length: int, memory_tokens: int = 0
 ) -> PreTrainedTokenizerFast:
-    """A new tokenizer that puts prompt and memory tokens around every text; the one given is left alone.
+    """Makes a new tokenizer that puts prompt and memory tokens around every text.
 
-    It is built afresh from the ``tokenizers`` object, so that neither a chat template nor bos/eos settings travel
-    along: sentence-transformers would wrap texts in the one, transformers rebuild the template for the others.
+    It is built from the `tokenizers` object alone, so that neither a chat template nor bos/eos settings come along:
+    sentence-transformers would wrap texts in the one, and transformers would rebuild the template for the others.
 
-    Names of special tokens that stand in a text are text, read piece by piece (``split_special_tokens``); what reads
-    ``tokenizer.json`` alone does not know that setting. Those in the template are the tokens.
+    Names of special tokens in a text are text, read piece by piece (`split_special_tokens`); a program that reads
+    `tokenizer.json` alone does not know that setting. Names in the template are those tokens.
 
     Args:
-        tokenizer: a fast tokenizer.
-        template: text with ``{text}`` once.
-        max_length: tokens of a whole input, prompt and memory included; longer texts are cut at their end.
-        memory_tokens: ``<memory_1>`` and so on, behind text and prompt.
+        tokenizer: A fast tokenizer.
+        template: Prompt with `{text}` once.
+        max_length: Number of tokens of a whole input, at most, prompt and memory tokens included; longer texts are cut
+            at their end.
+        memory_tokens: Number of memory tokens behind text and prompt: `<memory_1>` and so on.
 
     Raises:
-        InputError: see :func:`prompt_ids`; or a prompt that leaves no room for text.
+        InputError: The prompt leaves no room for text; or see :func:`prompt_ids`.
     """
     ids = prompt_ids(tokenizer, template, memory_tokens)
     if max_length < len(ids) + 1:
-        raise InputError(f"max_length {max_length}: the prompt alone takes {len(ids)} tokens; give a larger one")
+        raise InputError(f"max_length {max_length}: the prompt alone takes {len(ids)} tokens; give a larger number")
     backend = text_backend(tokenizer)
     if memory_tokens:
         _add_memory_tokens(backend, memory_tokens)
@@ -216,10 +224,10 @@ def _special(backend: Tokenizer, name: str, ids: tuple[int, ...]) -> dict[str, A
 
 
 def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A padding token other than bos and eos, out of those the tokenizer has.
+    """Chooses a padding token other than bos and eos out of those that the tokenizer has.
 
-    Only the attention mask decides what is padding here; a distinct token keeps other programs from taking a real
-    eos for padding. Where the tokenizer has no such token, its eos (or its token 0) must do.
+    Here only the attention mask decides what is padding; a distinct token keeps other programs from taking a real eos
+    for padding. Where the tokenizer has no such token, its eos (or its token 0) is taken.
     """
     taken = {tokenizer.bos_token, tokenizer.eos_token}
     pad: str | None = tokenizer.pad_token
@@ -235,32 +243,40 @@ def padding_token(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def check_text(tokenizer: PreTrainedTokenizerBase, baked: PreTrainedTokenizerBase) -> None:
-    """Proves that a tokenizer that was saved and loaded reads names of special tokens as before, as text.
+    """Proves that a tokenizer still reads names of special tokens as text after it was saved and loaded.
+
+    Args:
+        tokenizer: The loaded tokenizer.
+        baked: The tokenizer that was saved.
 
     Raises:
-        InputError: it does not.
+        InputError: The two read such names differently.
     """
     names = [token.content for token in baked.added_tokens_decoder.values()]
     text = "".join(f"a{name} {name}" for name in names)
     found, expected = (one(text, truncation=False, verbose=False)["input_ids"] for one in (tokenizer, baked))
     if found != expected:
         raise InputError(
-            "the tokenizer reads special tokens that are spelled out in a text otherwise once it is saved and loaded; "
-            "please report this with the model's name"
+            "tokenizer: reads special tokens that are spelled out in a text otherwise once it is saved and loaded; "
+            "expected text; please report this with the model's name"
         )
 
 
 def check_prompt(tokenizer: PreTrainedTokenizerBase, ids: PromptIds) -> None:
-    """Proves on a short and on an over-long text that the prompt stands whole around the text.
+    """Proves on a short and on an over-long text that the whole prompt stands around the text.
+
+    Args:
+        tokenizer: The tokenizer with the prompt.
+        ids: Ids that it shall put before and after every text.
 
     Raises:
-        InputError: the tokenizer does not apply the prompt.
+        InputError: The tokenizer does not apply the prompt.
     """
     for text in ("a", "river stone " * tokenizer.model_max_length):
         encoded = tuple(tokenizer(text, truncation=True)["input_ids"])
         whole = encoded[: len(ids.before)] == ids.before and encoded[len(encoded) - len(ids.after) :] == ids.after
         if not whole or not len(ids) < len(encoded) <= tokenizer.model_max_length:
             raise InputError(
-                "the prompt did not survive in the tokenizer: expected its ids around every text, got "
+                "prompt: did not survive in the tokenizer; expected its ids around every text, not "
                 f"{encoded[:4]}...{encoded[-4:]}; remove bos/eos settings and chat templates from the tokenizer config"
             )

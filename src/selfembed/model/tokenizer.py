@@ -1,4 +1,4 @@
-"""A model's tokenizer as its tokenizer.json says, whatever class the folder names."""
+"""A model's tokenizer as its tokenizer.json defines it, whatever class the folder names."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _PROBE = "The teacher sold two wooden chairs.  It's 12,345 o'clock -- naïve caf
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Loads a tokenizer and holds it against its tokenizer.json.
+    """Loads a tokenizer and compares it with its tokenizer.json.
 
     Some classes build the tokenizer anew and ignore that file; where the pieces of a probe differ, the file is read by
     the plain class instead. A regular expression of Mistral's that transformers knows to be wrong is mended
-    (``fix_mistral_regex``), which other tokenizers do not heed.
+    (`fix_mistral_regex`); other tokenizers ignore that option.
 
     Args:
-        folder: of the model.
-        trust_remote_code: let the tokenizer's own Python code run.
+        folder: Folder of the model.
+        trust_remote_code: Whether the tokenizer's own Python code may run.
     """
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(folder, fix_mistral_regex=True, **options)

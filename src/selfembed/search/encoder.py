@@ -101,7 +101,7 @@ def load_encoder(
             from selfembed.encoding.token_budget import budget_on
 
             model = embedder()
-            return encode(model, texts, role=role, budget=budget_on(model.device, texts=batch_size))
+            return encode(model, texts, role=role, budget=budget_on(model.device, batch_size=batch_size))
 
         return vectors
 

@@ -1,4 +1,4 @@
-"""EBAE's target: uniform over the distinct tokens of the text (Llama2Vec, arXiv 2312.15503; Text2Token's baseline).
+"""EBAE's target: uniform over the distinct tokens of a text (Llama2Vec, arXiv 2312.15503; Text2Token's baseline).
 
 Shapes: B texts of one batch, U distinct (text, token) pairs in it, T tokens of it.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.bare_tokens import BareTokenizer, number_of, text_batches
+from selfembed.targets.bare_tokens import BareTokenizer, chunked, number_of
 from selfembed.targets.token_targets import TokenTargets
 
 if TYPE_CHECKING:
@@ -26,22 +26,22 @@ def build_bag_of_tokens(
     leading_space: bool = True,
     progress: Progress = silent,
 ) -> TokenTargets:
-    """Builds targets in which each token of the text, however frequent, weighs the same.
+    """Builds targets in which each token of a text weighs the same, however often it occurs.
 
     Args:
         texts: Full texts; row i of the result is text i, empty where the text has no token.
-        tokenizer: The backbone's, a fast one. Special tokens and the prompt do not count.
+        tokenizer: The backbone's tokenizer, a fast one. Special tokens and the prompt do not count.
         vocab_size: V, the number of rows of the decoder layer.
-        leading_space: Tokenise the first word like a word inside a sentence.
+        leading_space: Whether the first word is tokenised like a word inside a sentence.
         progress: Told after each batch how many texts are done.
 
     Raises:
-        InputError: If the tokenizer is slow or gives ids that the decoder layer lacks.
+        InputError: The tokenizer is slow or gives ids that the decoder layer lacks.
     """
     bare = BareTokenizer(tokenizer, vocab_size, leading_space=leading_space)
     supports, ids, weights = [np.zeros(1, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     done = 0
-    for batch in text_batches(texts):
+    for batch in chunked(texts):
         ids_T, row_T = bare.ids(batch)
         plain_T = ~np.isin(ids_T, bare.special)
         row_U, ids_U = np.divmod(np.unique((row_T * vocab_size + ids_T)[plain_T]), vocab_size)

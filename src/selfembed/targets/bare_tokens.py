@@ -23,22 +23,22 @@ _BATCH = 1000
 
 
 class BareTokenizer:
-    """A tokenizer's ids of texts alone: no prompt, no special tokens (spelled out neither), no truncation, no padding.
+    """A tokenizer that reads texts alone: no prompt, no truncation, no padding, and no special tokens in texts either.
 
     Args:
-        tokenizer: Any fast transformers tokenizer; it is left as it is.
+        tokenizer: Any fast transformers tokenizer, which is not changed.
         vocab_size: V, the number of rows of the decoder layer.
-        leading_space: Tokenise the first word like a later one. Tokenizers that do so by themselves get no space.
+        leading_space: Whether the first word is tokenised like a later one. Tokenizers that do so anyway get no space.
 
     Raises:
-        InputError: If the tokenizer is a slow one: those do not say which characters a token comes from.
+        InputError: The tokenizer is a slow one, which does not say which characters a token comes from.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, *, leading_space: bool = True) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(
-                f"{type(tokenizer).__name__} is a slow tokenizer without character offsets: load a fast one "
-                "(a folder with tokenizer.json, or AutoTokenizer.from_pretrained(..., use_fast=True))"
+                f"tokenizer {type(tokenizer).__name__}: a slow tokenizer without character offsets; expected a fast "
+                "one; load it from a folder with tokenizer.json"
             )
         self.vocab_size = vocab_size
         self.special = np.array([i for i in tokenizer.all_special_ids if i < vocab_size], np.int64)
@@ -48,11 +48,11 @@ class BareTokenizer:
         self.prefix = " " if leading_space and not alike else ""
 
     def ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """``ids_T`` and ``row_T`` (int64): all tokens of the texts and the text each belongs to."""
+        """Gives `ids_T` and `row_T` (int64): all tokens of the texts, and the text that each belongs to."""
         return self._flat(self._backend.encode_batch_fast(self._prefixed(texts), add_special_tokens=False))
 
     def ids_and_kept(self, texts: Sequence[str], words: Sequence[list[Span]]) -> tuple[np.ndarray, ...]:
-        """As ``ids``, with ``kept_T`` (bool): whether the token shares a character with one of the text's words."""
+        """Gives the same as `ids`, and `kept_T` (bool): whether a token shares a character with a word of its text."""
         prefixed = self._prefixed(texts)
         encodings = self._backend.encode_batch(prefixed, add_special_tokens=False)
         ids_T, row_T = self._flat(encodings)
@@ -78,19 +78,19 @@ class BareTokenizer:
         ids_T = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths_B.sum()))
         if len(ids_T) and ids_T.max() >= self.vocab_size:
             raise InputError(
-                f"the tokenizer gives id {ids_T.max()}, but the decoder layer has {self.vocab_size} rows: "
-                "use the backbone's own tokenizer"
+                f"tokenizer: gives id {ids_T.max()}, but the decoder layer has {self.vocab_size} rows; "
+                "expected the backbone's own tokenizer"
             )
         return ids_T, np.repeat(np.arange(len(rows)), lengths_B)
 
 
-def text_batches(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
-    """Cuts a stream of texts into lists."""
+def chunked(texts: Iterable[str], size: int = _BATCH) -> Iterator[list[str]]:
+    """Cuts a stream of texts into lists of at most `size`."""
     stream = iter(texts)
     while batch := list(islice(stream, size)):
         yield batch
 
 
 def number_of(texts: Iterable[str]) -> int | None:
-    """How many texts there are, where that is known before they are read."""
+    """Counts the texts where that is possible without reading them; None elsewhere."""
     return len(texts) if isinstance(texts, Sized) else None

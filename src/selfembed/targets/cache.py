@@ -23,13 +23,16 @@ _FORMAT = 4  # part of every key: raise it when what is computed changes
 
 
 def stored(kind: str, key: list[Any], form: type[Stored], compute: Callable[[], Stored]) -> Stored:
-    """What was computed for this key before, or is now.
+    """Reads a result from the cache, or computes and stores it.
 
     Args:
-        kind: names the folder in the cache.
-        key: JSON-like parts and dataclasses; all that the result depends on, code aside.
-        form: class of the result, which knows how to save and load itself.
-        compute: gives the result where the cache has none.
+        kind: Name of the folder in the cache.
+        key: All that the result depends on, code aside: JSON-like parts and dataclasses.
+        form: Class of the result, which can save and load itself.
+        compute: Computes the result.
+
+    Raises:
+        InputError: The disk is full or not writable.
     """
     file: Path = cache_dir() / kind / f"{content_hash(_FORMAT, kind, *key)[:32]}.safetensors"
     if file.exists():
@@ -42,7 +45,7 @@ def stored(kind: str, key: list[Any], form: type[Stored], compute: Callable[[], 
 def stored_statistics(
     backbone: Backbone, corpus: Corpus, options: DataDrivenOptions, *, most: int, progress: Progress = silent
 ) -> TokenStatistics:
-    """Document frequencies over a corpus, or over a seeded sample of at most ``most`` of its texts."""
+    """Counts document frequencies over a corpus, or over a seeded sample of `most` of its texts."""
     own = [backbone.fingerprint, tokenizer_hash(backbone.tokenizer)]
     key = [*own, corpus.fingerprint, most, options.leading_space, options.variants]
 
@@ -60,7 +63,7 @@ def stored_statistics(
 
 
 def summary(targets: TokenTargets) -> dict[str, Any]:
-    """Support, entropy (nats) and effective support over the texts that have a target."""
+    """Summarises support, entropy (nats) and effective support of the texts that have a target."""
     filled_N = targets.support_N > 0
     if not filled_N.any():
         return {"texts": len(targets)}

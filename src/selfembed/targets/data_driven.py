@@ -1,9 +1,9 @@
 """Text2Token's data-driven targets: a text's key tokens, weighted by TF-IDF (arXiv 2510.10224, Eq. 12-17).
 
     IDF(w) = ln(|D| / df(w)), unsmoothed                      Eq. 12
-    TF(w, x) = count of w in x / length of x                  Eq. 13, see ``DataDrivenOptions.tf``
+    TF(w, x) = count of w in x / length of x                  Eq. 13, see `DataDrivenOptions.tf`
     score(w, x) = TF(w, x) * IDF(w)  if w lies in a noun, proper noun or adjective of x, else 0
-    P(w | x) from the scores                                  Eq. 17, see ``DataDrivenOptions.form``
+    P(w | x) from the scores                                  Eq. 17, see `DataDrivenOptions.form`
 
 Words are the backbone's own token ids, on the bare text: no prompt, no special tokens, no truncation. Where the paper
 leaves a choice, the option's default is the reading we take; docs/papers.md says why.
@@ -14,11 +14,10 @@ pairs among them, V vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from safetensors import safe_open
@@ -26,8 +25,9 @@ from safetensors.numpy import save_file
 
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_file
+from selfembed.ground.options import Range, check_options, require_choice
 from selfembed.ground.progress import Progress, silent
-from selfembed.targets.bare_tokens import BareTokenizer, number_of, text_batches
+from selfembed.targets.bare_tokens import BareTokenizer, chunked, number_of
 from selfembed.targets.tagger import UNIVERSAL_TAGS, Tagger
 from selfembed.targets.token_targets import TokenTargets
 
@@ -43,59 +43,48 @@ class DataDrivenOptions:
 
     Args:
         pos: Universal parts of speech whose words count; None counts every token.
-        form: ``"proportional"``: P is the score divided by the sum of scores. ``"softmax_support"``: softmax over the
-            tokens that score. ``"softmax_temperature"``: the same of score / temperature. ``"literal"``: Eq. 17 as
+        form: `"proportional"`: P is the score divided by the sum of scores. `"softmax_support"`: softmax over the
+            tokens that score. `"softmax_temperature"`: the same of score / temperature. `"literal"`: Eq. 17 as
             printed, softmax over the whole vocabulary, where each token without a score weighs e^0; with
-            ``tf="length"`` that is uniform to four digits on a real vocabulary.
-        temperature: Positive; only ``"softmax_temperature"`` reads it.
-        tf: ``"length"``: share of the text's tokens. ``"corpus"``: Eq. 13 as printed, share of the token's
+            `tf="length"` that is uniform to four digits on a real vocabulary.
+        temperature: Temperature of `"softmax_temperature"`; the other forms do not read it.
+        tf: `"length"`: share of the text's tokens. `"corpus"`: Eq. 13 as printed, share of the token's
             occurrences in the whole corpus, whatever their part of speech.
-        variants: ``"merge"`` counts the ids that differ only in case or leading space as one token (TF and DF alike)
+        variants: `"merge"` counts the ids that differ only in case or leading space as one token (TF and DF alike)
             and gives its mass to one id.
-        variant_form: Which id that is: ``"bare"``, without leading space, as a decoder predicts right after
-            PromptEOL's open quote, or ``"spaced"``, either in the case the text uses most and, where the vocabulary
-            lacks it, the text's own id; ``"common"``, the corpus's most frequent whatever its case.
-        leading_space: Tokenise the first word like a word inside a sentence.
+        variant_form: Which id that is: `"bare"`, without leading space, as a decoder predicts right after
+            PromptEOL's open quote, or `"spaced"`, either in the case the text uses most and, where the vocabulary
+            lacks it, the text's own id; `"common"`, the corpus's most frequent whatever its case.
+        leading_space: Whether the first word is tokenised like a word inside a sentence.
 
     Raises:
-        InputError: If an option has no such value.
+        InputError: A value is of another kind, outside its range or not among its choices.
     """
 
     pos: tuple[str, ...] | None = ("NOUN", "PROPN", "ADJ")
     form: TargetForm = "proportional"
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(above=0)] = 1.0
     tf: Literal["length", "corpus"] = "length"
     variants: Literal["keep", "merge"] = "keep"
     variant_form: Literal["bare", "spaced", "common"] = "bare"
     leading_space: bool = True
 
     def __post_init__(self) -> None:
-        for option, choices in {
-            "form": ("proportional", "softmax_support", "softmax_temperature", "literal"),
-            "tf": ("length", "corpus"),
-            "variants": ("keep", "merge"),
-            "variant_form": ("bare", "spaced", "common"),
-        }.items():
-            if getattr(self, option) not in choices:
-                raise InputError(f"{option} is {getattr(self, option)!r}: choose one of {', '.join(choices)}")
-        if not 0 < self.temperature < math.inf:
-            raise InputError(f"temperature is {self.temperature}: give a positive number")
-        if self.pos is not None and (not self.pos or not set(self.pos) <= UNIVERSAL_TAGS):
-            raise InputError(
-                f"pos is {self.pos!r}: give a tuple of universal parts of speech, out of "
-                f"{', '.join(sorted(UNIVERSAL_TAGS))}, or None for all tokens"
-            )
+        check_options(self)
+        for part in self.pos or ():
+            require_choice("pos", part, sorted(UNIVERSAL_TAGS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenStatistics:
-    """How often, and in how many texts, a corpus has each token: all of its size is a few numbers per token.
+    """How often, and in how many texts, each token of the vocabulary occurs in a corpus.
 
     Args:
-        documents: |D|, the number of texts.
-        df_V: int64, texts that contain the token or, with merged variants, any variant of it.
-        count_V: int64, occurrences of the id itself.
-        variants, leading_space: As in the ``DataDrivenOptions`` they were collected with.
+        documents: Number of texts, |D|.
+        df_V: Number of texts that contain the token or, with merged variants, any variant of it, int64.
+        count_V: Number of occurrences of the id itself, int64.
+        variants: The option of :class:`DataDrivenOptions` that they were collected with.
+        leading_space: The option of :class:`DataDrivenOptions` that they were collected with.
     """
 
     documents: int
@@ -113,22 +102,22 @@ class TokenStatistics:
         vocab_size: int,
         progress: Progress = silent,
     ) -> TokenStatistics:
-        """Streams over the texts once, and tells ``progress`` after each batch how many it has counted.
+        """Counts the tokens of texts in one pass, and tells `progress` after each batch how many texts are done.
 
         Raises:
-            InputError: If there is no text, or the tokenizer is slow or not the decoder's.
+            InputError: There is no text, or the tokenizer is slow or not the decoder's.
         """
         bare = BareTokenizer(tokenizer, vocab_size, leading_space=options.leading_space)
         group_V = _groups(tokenizer, vocab_size, options)
         documents, df_V, count_V = 0, np.zeros(vocab_size, np.int64), np.zeros(vocab_size, np.int64)
-        for batch in text_batches(texts):
+        for batch in chunked(texts):
             ids_T, row_T = bare.ids(batch)
             documents += len(batch)
             count_V += np.bincount(ids_T, minlength=vocab_size)
             df_V += np.bincount(np.unique(row_T * vocab_size + group_V[ids_T]) % vocab_size, minlength=vocab_size)
             progress("token statistics", documents, number_of(texts))
         if not documents:
-            raise InputError("the corpus holds no text: token statistics need at least one")
+            raise InputError("corpus: no text; expected at least one; give a corpus with texts")
         return cls(
             documents=documents,
             df_V=df_V[group_V],
@@ -138,7 +127,7 @@ class TokenStatistics:
         )
 
     def __add__(self, other: TokenStatistics) -> TokenStatistics:
-        """The statistics of two disjoint parts of a corpus together."""
+        """Adds up the statistics of two disjoint parts of a corpus."""
         assert (self.variants, self.leading_space) == (other.variants, other.leading_space)
         return TokenStatistics(
             documents=self.documents + other.documents,
@@ -150,12 +139,12 @@ class TokenStatistics:
 
     @property
     def idf_V(self) -> np.ndarray:
-        """Eq. 12 in nats; a token the corpus lacks counts as in one text."""
+        """Inverse document frequency in nats (Eq. 12); a token that the corpus lacks counts as if in one text."""
         idf_V: np.ndarray = np.log(self.documents / np.maximum(self.df_V, 1))
         return idf_V
 
     def save(self, path: Path) -> None:
-        """Writes a safetensors file; it appears under its name only when complete."""
+        """Writes a safetensors file, which appears under its name only when it is complete."""
         about = {
             "documents": str(self.documents),
             "variants": self.variants,
@@ -166,6 +155,7 @@ class TokenStatistics:
 
     @classmethod
     def load(cls, path: Path) -> TokenStatistics:
+        """Reads what :meth:`save` wrote."""
         with safe_open(path, "numpy") as file:
             about = file.metadata()
             return cls(
@@ -189,29 +179,29 @@ def build_targets(
     """Builds the targets of Eq. 13-17.
 
     Each occurrence is judged by itself: in "The record shows what they record" one of two counts. All pieces of a
-    kept word count. A token that every text has scores 0, and so does a special token. A text without a token that
-    scores has an empty row.
+    kept word count. A token that every text has scores 0, and so does a special token. A text in which no token scores
+    has an empty row.
 
     Args:
-        texts: Full texts; row i of the result is text i. They may be other texts than the statistics'.
-        tokenizer: The backbone's, a fast one.
-        tagger: From ``load_tagger``; may be None where ``options.pos`` is.
-        statistics: Collected with the same ``variants`` and ``leading_space``.
-        options: What counts and how much.
+        texts: Full texts; row i of the result is text i. They may differ from the texts of the statistics.
+        tokenizer: The backbone's tokenizer, a fast one.
+        tagger: A tagger, see `load_tagger`; may be None where `options.pos` is None.
+        statistics: Statistics collected with the same `variants` and `leading_space`.
+        options: Which tokens count, and how much.
         vocab_size: V, the number of rows of the decoder layer.
         progress: Told after each batch how many texts are done.
 
     Raises:
-        InputError: If the tagger is missing, the statistics were collected otherwise, or the tokenizer is slow or not
+        InputError: The tagger is missing, the statistics were collected otherwise, or the tokenizer is slow or not
             the decoder's.
     """
     if tagger is None and options.pos is not None:
-        raise InputError(f"pos is {options.pos!r} but there is no tagger: give load_tagger(), or pos=None")
+        raise InputError(f"pos {options.pos!r}: no tagger was given; expected one; give load_tagger(), or pos=None")
     collected = (statistics.variants, statistics.leading_space, len(statistics.df_V))
     if collected != (options.variants, options.leading_space, vocab_size):
         raise InputError(
-            f"the statistics' variants, leading_space and vocabulary are {collected}, those asked for "
-            f"{(options.variants, options.leading_space, vocab_size)}: collect the statistics anew"
+            f"statistics: variants, leading_space and vocabulary are {collected}; expected "
+            f"{(options.variants, options.leading_space, vocab_size)}; collect the statistics anew"
         )
     bare = BareTokenizer(tokenizer, vocab_size, leading_space=options.leading_space)
     group_V = _groups(tokenizer, vocab_size, options)
@@ -220,7 +210,7 @@ def build_targets(
     idf_V[bare.special] = 0.0  # unknown tokens
     corpus_V = np.bincount(group_V, statistics.count_V, vocab_size)[group_V]
     supports, ids, weights, rests, done = [np.zeros(1, np.int64)], [], [], [], 0
-    for batch in text_batches(texts):
+    for batch in chunked(texts):
         if options.pos is None:
             ids_T, row_T = bare.ids(batch)
             kept_T = np.ones(len(ids_T), bool)
@@ -252,7 +242,7 @@ def build_targets(
 
 
 def token_groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> np.ndarray:
-    """``group_V`` (int32): for each id the lowest id that equals it but for leading space and case.
+    """Gives `group_V` (int32): for each id the lowest id that differs from it in leading space and case only.
 
     White space, special tokens and pieces of characters are each their own group.
     """
@@ -268,7 +258,7 @@ def _groups(tokenizer: PreTrainedTokenizerBase, vocab_size: int, options: DataDr
 
 
 def _plain_forms(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[list[str], np.ndarray]:
-    """Each id's text without its leading space, "" where nothing can be read; ``spaced_V`` tells who had a space."""
+    """Gives each id's text without its leading space, "" where it is no text, and `spaced_V`: which had a space."""
     backend = tokenizer.backend_tokenizer
     decoded = backend.decode_batch([[i] for i in range(vocab_size)], skip_special_tokens=True)
     pieces = [backend.id_to_token(i) or "" for i in range(vocab_size)]
@@ -281,7 +271,7 @@ def _plain_forms(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> tuple[l
 def _written_as(
     tokenizer: PreTrainedTokenizerBase, group_V: np.ndarray, count_V: np.ndarray, options: DataDrivenOptions
 ) -> np.ndarray:
-    """``written_V``: the id that a target lists when a text has this one."""
+    """Gives `written_V`: the id that a target lists when a text has this one."""
     own_V = np.arange(len(group_V))
     if options.variants == "keep":
         return own_V
@@ -301,7 +291,7 @@ def _written_as(
 def _count(
     row_T: np.ndarray, ids_T: np.ndarray, group_V: np.ndarray, written_V: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts tokens per text: ``row_U``, ``ids_U`` (as written), ``count_U``, sorted by row."""
+    """Counts tokens per text: `row_U`, `ids_U` (as written), `count_U`, sorted by row."""
     vocab_size = len(group_V)
     pair_U, count_U = np.unique(row_T * vocab_size + ids_T, return_counts=True)
     row_U, ids_U = np.divmod(pair_U, vocab_size)
@@ -315,7 +305,7 @@ def _count(
 def _distribution(
     score_U: np.ndarray, row_U: np.ndarray, batch: int, vocab_size: int, options: DataDrivenOptions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``weight_U`` and ``rest_B`` (float32) of positive scores: Eq. 17 in the form asked for."""
+    """Computes `weight_U` and `rest_B` (float32) from positive scores: Eq. 17 in the form asked for."""
     rest_B = np.zeros(batch)
     weight_U = score_U
     if options.form != "proportional":

@@ -52,14 +52,14 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def other_language(texts: Iterable[str], language: str) -> str | None:
-    """What texts are written in, where it is plainly not a language.
+    """Names what texts are written in where that is plainly another language than the given one.
 
     Args:
-        texts: of which the first few hundred are looked at.
-        language: as spaCy abbreviates it, like "en"; "xx" is any.
+        texts: The texts, of which the first 200 are read.
+        language: The language as spaCy abbreviates it, like "en"; "xx" is any.
 
     Returns:
-        The script or language that most of the texts are in, in English; None where they may be in ``language``.
+        The English name of the script or language of most texts; None where they may be in `language`.
     """
     if language == "xx":
         return None
@@ -83,5 +83,5 @@ def other_language(texts: Iterable[str], language: str) -> str | None:
 
 
 def language_name(language: str) -> str:
-    """A language's name where it is known here, else its abbreviation."""
+    """Gives a language's English name where it is known here, else its abbreviation."""
     return _COMMON[language][0] if language in _COMMON else f"the language {language!r}"

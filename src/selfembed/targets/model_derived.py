@@ -1,4 +1,4 @@
-"""Model-derived targets: what the frozen backbone says of a text, against what it says of any text.
+"""Model-derived targets: what the frozen backbone predicts of a text, compared with what it predicts of any text.
 
 Text2Token Eqs. 18-19. Q is the raw backbone's distribution at the embedding of a text, Qc the common distribution,
 the mean of Q over texts.
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_options
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import LMHead, raw_backbone
 from selfembed.model.device import precise_dtype
@@ -31,35 +31,32 @@ class ModelDerivedOptions:
     """Options of the model-derived target.
 
     Args:
-        filter: how Q is held against Qc (Table 8): ``"div"`` Q / (Q + Qc), ``"log"`` -Q log Qc, ``"sub"``
-            log Q - log Qc. div and sub rank tokens alike, being both increasing in Q / Qc.
-        temperature: of the softmax over the filter's values (Eq. 19). The values of div lie in (0, 1), so 1e-4 is
-            nearly one-hot where one token stands out, and 1e-2 spreads over many.
-        floor: tokens with Q below it get no weight (0: none is cut). A text's likeliest token always stays.
-        top_k: keep this many tokens of a target (None: as many as ``max_support``).
-        max_support: tokens a target can have; its mass beyond them is dropped and the rest scaled to 1.
+        filter: How Q is compared with Qc (Table 8): `"div"` Q / (Q + Qc), `"log"` -Q log Qc, `"sub"`
+            log Q - log Qc. div and sub rank tokens alike, since both increase with Q / Qc.
+        temperature: Temperature of the softmax over the filter's values (Eq. 19). The values of div lie in (0, 1), so
+            1e-4 is nearly one-hot where one token stands out, and 1e-2 spreads over many.
+        floor: Probability below which Q gives a token no weight; 0 cuts none. A text's likeliest token always stays.
+        top_k: Number of tokens that a target keeps; None keeps `max_support`.
+        max_support: Number of tokens that a target can have; mass beyond them is dropped and the rest scaled to 1.
+
+    Raises:
+        InputError: A value is of another kind, outside its range or not among its choices.
+
+    References:
+        Text2Token, arXiv 2510.10224, §3.2.2.
     """
 
     filter: Literal["div", "log", "sub"] = "div"
-    temperature: float = 1e-4
-    floor: float = 0.0
-    top_k: int | None = None
-    max_support: int = 2048
+    temperature: Annotated[float, Range(above=0, example="1e-4")] = 1e-4
+    floor: Annotated[float, Range(least=0, below=1)] = 0.0
+    top_k: Annotated[int, Range(least=1)] | None = None
+    max_support: Annotated[int, Range(least=1)] = 2048
 
     def __post_init__(self) -> None:
-        if self.filter not in ("div", "log", "sub"):
-            raise InputError(f"filter {self.filter!r}: expected 'div', 'log' or 'sub'")
-        if not self.temperature > 0:
-            raise InputError(f"temperature {self.temperature}: expected a number above 0, e.g. 1e-4")
-        if not 0 <= self.floor < 1:
-            raise InputError(f"floor {self.floor}: expected a probability from 0 up to, not including, 1")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k {self.top_k}: expected at least 1, or None")
-        if self.max_support < 1:
-            raise InputError(f"max_support {self.max_support}: expected at least 1")
+        check_options(self)
 
     def scores(self, log_q_BV: torch.Tensor, log_common_V: torch.Tensor) -> torch.Tensor:
-        """The filter's values up to a constant per text, float32, shape (B, V)."""
+        """Computes the filter's values up to a constant per text, float32, [B, V]."""
         log_ratio_BV = log_q_BV.float() - log_common_V.float()
         if self.filter == "div":
             # Q / (Q + Qc) = 1 - sigmoid(log Qc - log Q): exact to the last bit where Q >> Qc, up to the constant 1.
@@ -69,14 +66,14 @@ class ModelDerivedOptions:
         return log_ratio_BV
 
     def distribution(self, log_q_BV: torch.Tensor, log_common_V: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The target of each text (Eq. 19).
+        """Computes the target of each text (Eq. 19).
 
         Args:
-            log_q_BV: log-probabilities of the raw backbone.
-            log_common_V: log of the common distribution.
+            log_q_BV: Log-probabilities of the raw backbone.
+            log_common_V: Log-probabilities of the common distribution.
 
         Returns:
-            ids_BK (int64) and weights_BK (float32, rows summing to 1, heaviest first).
+            `ids_BK` (int64) and `weights_BK` (float32, rows summing to 1, heaviest first).
         """
         scores_BV = self.scores(log_q_BV, log_common_V) / self.temperature
         if self.floor > 0:
@@ -96,14 +93,14 @@ class CommonDistribution:
         self.texts = texts
 
     def add(self, log_q_BV: torch.Tensor) -> None:
-        """Counts a batch of texts in."""
+        """Adds a batch of texts."""
         batch_V = log_q_BV.to(precise_dtype(log_q_BV.device)).exp().sum(0)
         self.sum_V = batch_V if self.sum_V is None else self.sum_V + batch_V
         self.texts += len(log_q_BV)
 
     @property
     def log_V(self) -> torch.Tensor:
-        """Log of the mean, float32."""
+        """Logarithm of the mean, float32."""
         assert self.sum_V is not None, "texts were counted in"
         return (self.sum_V / self.texts).log().float()
 
@@ -111,7 +108,7 @@ class CommonDistribution:
 def raw_log_probabilities(
     embedder: SentenceTransformer, head: nn.Module, texts: Sequence[str]
 ) -> Iterator[tuple[range, torch.Tensor]]:
-    """Yields ``(rows, log_q_BV)`` of the raw backbone in chunks, in the order of the texts."""
+    """Yields `(rows, log_q_BV)` of the raw backbone in chunks, in the order of the texts."""
     with raw_backbone(embedder):
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
@@ -122,7 +119,7 @@ def raw_log_probabilities(
 def common_distribution(
     embedder: SentenceTransformer, head: nn.Module, texts: Sequence[str], progress: Progress = silent
 ) -> CommonDistribution:
-    """Qc over a sample of texts: the mean of the raw backbone's distributions with this prompt and pooling."""
+    """Computes Qc over a sample of texts: the mean of the raw backbone's distributions at their embeddings."""
     common = CommonDistribution()
     for rows, log_q_BV in raw_log_probabilities(embedder, head, texts):
         common.add(log_q_BV)
@@ -138,7 +135,7 @@ def build_targets(
     options: ModelDerivedOptions,
     progress: Progress = silent,
 ) -> TokenTargets:
-    """The model-derived targets of texts; tokens below a millionth of the weight are left out."""
+    """Builds the model-derived targets of texts; tokens below a millionth of the weight are left out."""
 
     def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for chunk, log_q_BV in raw_log_probabilities(embedder, head, texts):

@@ -1,4 +1,4 @@
-"""What a model's own distributions depend on: its weights, its reading and its decoder layer."""
+"""What a raw model's distributions depend on: weights, tokenizer, modules and decoder layer."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _WRITTEN_BY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype") 
 
 
 def raw_model_state(embedder: SentenceTransformer, head: LMHead) -> list[Any]:
-    """All that :func:`selfembed.targets.model_derived.raw_log_probabilities` depends on, as hashes and settings.
+    """Collects what :func:`selfembed.targets.model_derived.raw_log_probabilities` depends on, as hashes and settings.
 
-    Weights are those in memory, so that what earlier stages have merged into them counts. Adapters do not: they are
-    off.
+    The weights are those of the loaded model, so that what earlier stages have merged into them counts. Adapters do
+    not count: they are off.
     """
     model = embedder.transformers_model
     config = {name: value for name, value in model.config.to_dict().items() if name not in _WRITTEN_BY}
@@ -38,7 +38,7 @@ def raw_model_state(embedder: SentenceTransformer, head: LMHead) -> list[Any]:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Content hash of what decides a tokenizer's ids."""
+    """Hashes what decides a tokenizer's ids."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     # These change with use: they are those of the last call.
     settings = {name: value for name, value in backend.items() if name not in ("padding", "truncation")}
@@ -47,7 +47,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def raw_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and values of parameters and buffers as they were named before there were adapters, without those."""
+    """Yields parameters and buffers under their names before adapters were added, without the adapters' own."""
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         parts = name.split(".")
         if not any(part.startswith("lora_") for part in parts):

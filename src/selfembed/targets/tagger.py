@@ -1,9 +1,9 @@
 """Part-of-speech taggers: which words of a text are nouns, proper nouns, adjectives or something else.
 
-Text2Token (arXiv 2510.10224, footnote 2) tags with spaCy's ``en_core_web_sm``. Any spaCy pipeline will do; HanTa (a
+Text2Token (arXiv 2510.10224, footnote 2) tags with spaCy's `en_core_web_sm`. Any spaCy pipeline will do; HanTa (a
 pip package with its English model inside) serves where none is installed.
 
-Words instead of shapes: a *span* is ``(start, end, tag)``, a word's half-open character range in its text and its
+A *span* is `(start, end, tag)`, a word's half-open character range in its text and its
 universal part of speech (NOUN, PROPN, ADJ, VERB, ...; https://universaldependencies.org/u/pos).
 """
 
@@ -35,16 +35,16 @@ UNIVERSAL_TAGS = frozenset({
 
 
 class Tagger(Protocol):
-    """Anything with a name and a ``tag`` method; subclassing is not needed.
+    """Anything with a name and a `tag` method; it need not be a subclass.
 
-    A ``language``, as spaCy abbreviates it, lets :func:`require_language` refuse texts in another.
+    An attribute `language`, as spaCy abbreviates it, lets :func:`require_language` refuse texts in another one.
     """
 
     name: str
-    """Identifies the tagger with its version: equal names, equal tags."""
+    """Name with the version: taggers of equal names give equal tags."""
 
     def tag(self, texts: Sequence[str]) -> Iterable[list[Span]]:
-        """Yields, text by text, the spans of all its words in order."""
+        """Yields for each text the spans of all its words, in order."""
         ...
 
 
@@ -52,11 +52,12 @@ def load_tagger(name: str = "auto") -> Tagger:
     """Loads a tagger.
 
     Args:
-        name: ``"auto"`` (spaCy's ``en_core_web_sm``, the paper's, if installed, else HanTa), ``"hanta"`` (English), or
+        name: `"auto"` (the paper's `en_core_web_sm` if it is installed, else HanTa), `"hanta"` (English), or
             a spaCy pipeline: the name of an installed package or a folder.
 
     Raises:
-        InputError: If the pipeline cannot be loaded or does not give universal parts of speech.
+        InputError: The pipeline cannot be loaded or does not give universal parts of speech.
+        MissingPackage: spaCy or HanTa is not installed.
     """
     if name == "auto":
         name = "en_core_web_sm" if find_spec("en_core_web_sm") and find_spec("spacy") else "hanta"
@@ -66,20 +67,24 @@ def load_tagger(name: str = "auto") -> Tagger:
 def require_language(tagger: Tagger, texts: Iterable[str]) -> None:
     """Refuses texts that are plainly in another language than the tagger's.
 
+    Args:
+        tagger: The tagger; one without a `language` takes any.
+        texts: The texts, of which the first 200 are read.
+
     Raises:
-        InputError: They are.
+        InputError: The texts are plainly in another language.
     """
     language = getattr(tagger, "language", "xx")
     if found := other_language(texts, language):
         raise InputError(
             f"tagger {tagger.name}: expected texts in {language_name(language)}, and these are mostly in {found}; "
-            "name a spaCy pipeline of their language as the tagger, or set pos=none, which needs no tagger and keeps "
+            "name a spaCy pipeline of their language as `tagger`, or set `pos=None`, which needs no tagger and keeps "
             "all words"
         )
 
 
 class SpacyTagger:
-    """A spaCy pipeline, reduced to the components that ``token.pos_`` needs."""
+    """A spaCy pipeline, reduced to the components that `token.pos_` needs."""
 
     def __init__(self, pipeline: str | Path) -> None:
         require_extra("spacy")
@@ -89,14 +94,14 @@ class SpacyTagger:
             self._nlp = spacy.load(pipeline)
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
-                f"tagger {str(pipeline)!r} cannot be loaded as a spaCy pipeline ({str(error).splitlines()[0]}): "
-                "install spaCy and that pipeline, give the path of its folder, or use 'hanta' for English"
+                f"tagger {str(pipeline)!r}: cannot be loaded ({str(error).splitlines()[0]}); expected a spaCy "
+                "pipeline; install it, give the path of its folder, or use 'hanta' for English"
             ) from error
         if not _gives_pos(self._nlp):
             raise InputError(
-                f"spaCy pipeline {str(pipeline)!r} gives no universal part of speech (components: "
-                f"{', '.join(self._nlp.pipe_names) or 'none'}): use one with a morphologizer, or a tagger and an "
-                "attribute_ruler"
+                f"tagger {str(pipeline)!r}: gives no universal part of speech (its "
+                f"components: {', '.join(self._nlp.pipe_names) or 'none'}); expected a morphologizer, or a tagger "
+                "with an attribute_ruler"
             )
         self._pipeline = pipeline
         self.language = str(self._nlp.lang)
@@ -150,7 +155,7 @@ _LETTER = r"[^\W_]"
 
 
 def _words(letters: str) -> re.Pattern[str]:
-    """The pattern of a word, of which a run of letters is given."""
+    """Compiles the pattern of a word from that of a run of letters."""
     return re.compile(
         rf"""
       \b(?:[^\W\d_]\.){{2,}}                                   # U.S., e.g.
@@ -176,10 +181,10 @@ _START, _END, _UNKNOWN = 1, 2, 3  # HanTa's own codes
 
 
 class HantaTagger:
-    """HanTa's English hidden Markov model (Wartena 2019; PyPI ``HanTa``, tags of the British National Corpus).
+    """HanTa's English hidden Markov model (Wartena 2019; PyPI `HanTa`, tags of the British National Corpus).
 
-    The tags are those of HanTa's ``tag_sent`` on our words and sentences; the search is written anew because it can
-    skip the tags that a word cannot have and remember what each word form can be: over three times as fast.
+    The tags are those of HanTa's `tag_sent` on our words and sentences. The search is our own: it skips the tags that
+    a word cannot have and remembers what each word form can be, which is over three times as fast.
     """
 
     def __init__(self) -> None:
@@ -208,7 +213,7 @@ class HantaTagger:
             yield spans
 
     def tag_words(self, words: Sequence[str]) -> list[int]:
-        """HanTa's tag codes (keys of ``int2tag``) for one sentence: Viterbi over pairs of tags, beam of five."""
+        """Tags one sentence with HanTa's codes (keys of `int2tag`): Viterbi over pairs of tags, beam of five."""
         transition = self._model.LP_trans_word
         scores: dict[tuple[int, int], float] = {(0, _START): 0.0}
         back: list[dict[tuple[int, int], tuple[int, int]]] = []
@@ -234,7 +239,7 @@ class HantaTagger:
         return tags[::-1]
 
     def _analyse(self, word: str, first: bool) -> tuple[tuple[int, float], ...]:
-        """The tags a word form can have with log p(word | tag) up to a constant; case says nothing at the start."""
+        """Gives the tags of a word form with log p(word | tag) up to a constant; a first word's case is ignored."""
         model = self._model
         scores = {model.tag2int[tag]: p for tag, p in model.tag_word(word, cutoff=math.inf, casesensitive=not first)}
         scores = {tag: p - model.LP_wtag[tag] for tag, p in scores.items() if tag != _UNKNOWN}
@@ -262,7 +267,7 @@ def _is_word(token: str) -> bool:
 
 
 def _known_form(word: str) -> str:
-    """The form under which the model can know a word: typewriter punctuation, one number for all."""
+    """Gives the form in which the model may know a word: typewriter punctuation, one number for all."""
     if word[0].isdigit() and word[-1].isdigit():
         return "10"
     word = unicodedata.normalize("NFC", word) if _MARK.search(word) else word

@@ -1,4 +1,4 @@
-"""Token targets: sparse probability distributions over the vocabulary that texts' embeddings shall decode to.
+"""Token targets: sparse distributions over the vocabulary that the embeddings of texts shall decode to.
 
 Shapes: N texts, B batch, K largest support in a batch, V vocabulary, S sum of all supports.
 """
@@ -19,15 +19,16 @@ from selfembed.ground.files import arriving_file
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTargets:
-    """N sparse distributions in compressed-row form: row i is the slice ``offsets[i]:offsets[i+1]``.
+    """N sparse distributions in compressed-row form: row i is the slice `offsets[i]:offsets[i+1]`.
 
     Args:
-        offsets_N1: int64, N + 1 row boundaries.
-        ids_S: int32, token ids, distinct within a row.
-        weights_S: float32, positive, summing with the rest to 1 in a row; a text without a target has an empty row.
+        offsets_N1: Row boundaries, N + 1 of them, int64.
+        ids_S: Token ids, distinct within a row, int32.
+        weights_S: Probabilities, positive, summing with the rest to 1 in a row, float32. A text without a target has
+            an empty row.
         vocab_size: V, the number of rows of the decoder layer.
-        rest_N: float32, mass spread evenly over all the tokens that a row does not list; None means none, as in every
-            sparse target. It lets a target that is positive on the whole vocabulary be stored in little space.
+        rest_N: Mass spread evenly over all tokens that a row does not list, float32; None means none. It lets a target
+            that is positive on the whole vocabulary be stored in little space.
     """
 
     offsets_N1: np.ndarray
@@ -38,7 +39,7 @@ class TokenTargets:
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[np.ndarray, np.ndarray]], vocab_size: int) -> TokenTargets:
-        """Builds targets from ``(ids, scores)`` rows; positive scores are divided by their sum."""
+        """Builds targets from `(ids, scores)` rows; positive scores are divided by their sum."""
         ids: list[np.ndarray] = []
         weights: list[np.ndarray] = []
         lengths = [0]
@@ -58,13 +59,13 @@ class TokenTargets:
         return len(self.offsets_N1) - 1
 
     def row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids and weights of one text, heaviest first."""
+        """Gives token ids and weights of one text, heaviest first."""
         span = slice(self.offsets_N1[index], self.offsets_N1[index + 1])
         order = np.argsort(-self.weights_S[span], kind="stable")
         return self.ids_S[span][order], self.weights_S[span][order]
 
     def batch(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows padded to the longest: ``ids_BK`` (int64) and ``weights_BK`` (float32); padding weighs 0."""
+        """Gives rows padded to the longest: `ids_BK` (int64) and `weights_BK` (float32); padding weighs 0."""
         width = max(1, max(int(self.offsets_N1[i + 1] - self.offsets_N1[i]) for i in rows))
         ids_BK = torch.zeros(len(rows), width, dtype=torch.int64)
         weights_BK = torch.zeros(len(rows), width)
@@ -76,17 +77,17 @@ class TokenTargets:
         return ids_BK, weights_BK
 
     def rest(self, rows: Sequence[int]) -> torch.Tensor | None:
-        """``rest_B``: each row's mass outside its listed tokens, or None where no target has any."""
+        """Gives `rest_B`: each row's mass outside its listed tokens; None where no target has any."""
         return None if self.rest_N is None else torch.from_numpy(self.rest_N[np.asarray(rows)])
 
     @property
     def support_N(self) -> np.ndarray:
-        """Number of listed tokens, per text."""
+        """Number of listed tokens of each text."""
         return np.diff(self.offsets_N1)
 
     @property
     def entropy_N(self) -> np.ndarray:
-        """Entropy in nats, per text; 0 where the target is empty."""
+        """Entropy of each text's target in nats; 0 where it is empty."""
         terms_S = -self.weights_S.astype(np.float64) * np.log(np.maximum(self.weights_S, 1e-30))
         sums_S1 = np.concatenate([[0.0], np.cumsum(terms_S)])
         entropy_N: np.ndarray = sums_S1[self.offsets_N1[1:]] - sums_S1[self.offsets_N1[:-1]]
@@ -98,11 +99,11 @@ class TokenTargets:
 
     @property
     def effective_support_N(self) -> np.ndarray:
-        """exp(entropy): how many equally weighted tokens the target is worth."""
+        """Exponential of the entropy: the number of equally weighted tokens that a target is worth."""
         return np.where(self.support_N > 0, np.exp(self.entropy_N), 0.0)
 
     def save(self, path: Path) -> None:
-        """Writes a safetensors file; it appears under its name only when complete."""
+        """Writes a safetensors file, which appears under its name only when it is complete."""
         arrays = {"offsets": self.offsets_N1, "ids": self.ids_S, "weights": self.weights_S}
         if self.rest_N is not None:
             arrays["rest"] = self.rest_N
@@ -124,7 +125,7 @@ class TokenTargets:
         )
 
     def select(self, rows: Sequence[int]) -> TokenTargets:
-        """The targets of some of the texts."""
+        """Takes the targets of some of the texts."""
         rows_M = np.asarray(rows, dtype=np.int64)
         spans = [np.arange(self.offsets_N1[i], self.offsets_N1[i + 1]) for i in rows_M]
         taken_S = np.concatenate([np.zeros(0, np.int64), *spans])
