@@ -18,26 +18,24 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import bm25s
 import numpy as np
 from datasets import Dataset
+from sentence_transformers import SentenceTransformer
 
 from selfembed import Corpus, load_backbone, train
-from selfembed.calibration.affine_map import spectrum
-from selfembed.calibration.choice import choose_map
-from selfembed.calibration.self_retrieval import PASSAGES_PER_PAIR, self_retrieval
-from selfembed.data.corpus_passages import last_passages
+from selfembed.calibration.affine_map import map_of
+from selfembed.calibration.readings import LAST_TOKEN, MEAN_WITH_WORDS
 from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, split_pairs, titled_python_docs
 from selfembed.encoding.encode import encode
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Bars, Progress
 from selfembed.ground.quiet import quiet_libraries
-from selfembed.model.backbone import best_dtype
+from selfembed.model.backbone import Backbone, best_dtype
 from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.recipes import find_recipe
 
 HELD_OUT = 300
 READ_TOKENS = 96  # of a text, in the search before and after
 PAGE_WORDS = 30  # of a help page
-PAIRS = 100  # that the map of the raw backbone is chosen by
 RECIPE = "selfembed-small"
 SEARCHES = [
     "how do I read a compressed archive",
@@ -46,6 +44,11 @@ SEARCHES = [
     "send an email message",
     "what is a decorator",
 ]
+
+
+def read(backbone: Backbone, reading: EmbedderConfig) -> SentenceTransformer:
+    """The untrained embedder."""
+    return build_embedder(backbone, reading, dtype=best_dtype("cpu"), device="cpu")
 
 
 def embed(embedder, texts: Sequence[str], progress: Progress, task: str) -> np.ndarray:
@@ -125,19 +128,17 @@ def main() -> None:
     found = {"BM25": lexical[1]}
 
     with progress:
-        raw = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype("cpu"), device="cpu")
-        passages = last_passages(corpus, PASSAGES_PER_PAIR * PAIRS, seed=options.seed)
-        search = self_retrieval(passages, PAIRS, seed=options.seed)
-        raw_ND = embed(raw, [*texts, *search.texts], progress, "raw backbone")
-        chosen = choose_map(search, raw_ND[len(texts) :], spectrum_DD=spectrum(backbone.head().weight)).map
-        del raw
+        raw_ND = embed(read(backbone, LAST_TOKEN), texts, progress, "raw backbone")
+        mean_ND = embed(read(backbone, MEAN_WITH_WORDS), [*summaries, *bodies], progress, "raw, mean with words")
         trained = train("embedded", corpus, RECIPE, out=options.out, seed=options.seed, progress=progress)
         after_ND = embed(trained.to("cpu").to(best_dtype("cpu")), texts, progress, "trained")
-    rows_of_vectors = {"raw": raw_ND[: len(texts)], "raw + calibrate": chosen(raw_ND[: len(texts)]), "ours": after_ND}
-    for name, vectors_ND in rows_of_vectors.items():
-        parts = np.split(vectors_ND, ends)
-        held_QN, live_QN = cosines(parts[0], parts[1]), cosines(parts[2], parts[3])
-        table[name], found[name] = scored(held_QN), live_QN
+    chosen = map_of(trained)  # chosen for the raw backbone; the adapter was trained in front of it
+    calibrated_ND = mean_ND if chosen is None else chosen(mean_ND)
+    table["raw"] = scored(cosines(*np.split(raw_ND, ends)[:2]))
+    table["raw + calibrate"] = scored(cosines(*np.split(calibrated_ND, ends[:1])))
+    table["ours"] = scored(cosines(*np.split(after_ND, ends)[:2]))
+    found["raw"] = cosines(*np.split(raw_ND, ends)[2:])
+    found["ours"] = cosines(*np.split(after_ND, ends)[2:])
     table["ours + BM25"] = scored(fused(cosines(*np.split(after_ND, ends)[:2]), lexical[0]))
     found["ours + BM25"] = fused(found["ours"], lexical[1])
 
@@ -163,7 +164,6 @@ def main() -> None:
             "before": table["raw"],
             "after": table["ours"],
             "rows": table,
-            "raw_map": chosen.name,
             "held_out": len(held),
             "seconds": round(seconds),
             "peak_memory_gib": round(peak_memory_gib(), 2),

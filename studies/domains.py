@@ -9,7 +9,7 @@ import gzip
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +211,19 @@ def _dictionary(name: str, entries: list[tuple[str, str]]) -> Domain:
         queries=[term for term, _ in held],
         documents=[text for _, text in held],
         relevant=range(len(held)),
+    )
+
+
+def first_queries(domain: Domain, count: int) -> Domain:
+    """The first queries, and their documents alone: a smaller search, for a machine with little time."""
+    relevant = [domain.relevant[query] for query in range(min(count, len(domain.queries)))]
+    place = {document: i for i, document in enumerate(dict.fromkeys(relevant))}
+    return replace(
+        domain,
+        queries=domain.queries[: len(relevant)],
+        documents=[domain.documents[document] for document in place],
+        relevant=[place[document] for document in relevant],
+        itself={query: place[one] for query, one in domain.itself.items() if query < count and one in place},
     )
 
 

@@ -170,8 +170,10 @@ def work(number: int, runs: list[Run], counter, lock, options: argparse.Namespac
             shown = {
                 strength: {
                     "search": {k: round(v, 3) for k, v in result.get("search", {}).items() if "BM25" not in k},
-                    "general": {k: {n: round(s, 3) for n, s in v.items() if n not in ("SICK-R",)}.get("macro")
-                                for k, v in result.get("general", {}).items()},
+                    "general": {
+                        k: {n: round(s, 3) for n, s in v.items() if n not in ("SICK-R",)}.get("macro")
+                        for k, v in result.get("general", {}).items()
+                    },
                 }
                 for strength, result in record.get("results", {}).items()
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from tiny import SENTENCES, save_tiny
 
 import selfembed
 from selfembed import Corpus, InputError, load_backbone
-from selfembed.calibration.affine_map import map_of, without_map
+from selfembed.calibration.affine_map import identity, map_of, without_map
 from selfembed.calibration.calibrate import calibrate
-from selfembed.calibration.choice import Choice
+from selfembed.calibration.choice import Choice, choose_map
+from selfembed.calibration.readings import READINGS
 from selfembed.ground.progress import silent
 from selfembed.model.embedder import build_embedder
 from selfembed.recipes import find_recipe, override
+from selfembed.training import judgement, run
 from selfembed.training.judgement import Judge
 from selfembed.training.plan import make_plan
 
@@ -46,9 +49,7 @@ def test_trained_judged_and_shipped_as_a_stock_folder(model, tmp_path):
 
 
 def test_a_training_that_harms_ships_the_raw_backbone_and_says_so(model, tmp_path, monkeypatch):
-    from selfembed.training import judgement
-
-    choose_map = judgement.choose_map
+    """The map is chosen afterwards here, for each of the two."""
     scores = iter([0.9, 0.1])
 
     def worse(search, vectors_ND, **options):
@@ -56,19 +57,17 @@ def test_a_training_that_harms_ships_the_raw_backbone_and_says_so(model, tmp_pat
         return type(choice)(choice.map, dict.fromkeys(choice.scores, next(scores)), choice.pairs)
 
     monkeypatch.setattr(judgement, "choose_map", worse)
-    record = train(model, tmp_path / "out", learning_rate=1e-2)
+    record = train(model, tmp_path / "out", learning_rate=1e-2, calibration="after")
     assert record["shipped"] == "raw"
     stock = without_map(SentenceTransformer(str(tmp_path / "out"), device="cpu"))
     raw = build_embedder(load_backbone(model), find_recipe("selfembed").embedder, device="cpu")
     np.testing.assert_allclose(stock.encode(TEXTS[:3]), raw.encode(TEXTS[:3]), rtol=1e-4, atol=1e-5)
 
 
-BEFORE = {"calibration": "before", "embedder.pooling": "mean", "embedder.word_embeddings": 1.5}
-
-
 def test_trained_in_front_of_the_map_that_is_shipped(model, tmp_path, monkeypatch):
     monkeypatch.setattr(Choice, "score", property(lambda choice: 1.0))  # a tiny model's training gains nothing
-    record = train(model, tmp_path / "out", learning_rate=1e-3, **BEFORE)
+    monkeypatch.setattr(judgement, "choose_map", partial(choose_map, standard_errors=0.0))  # nor are its maps apart
+    record = train(model, tmp_path / "out", learning_rate=1e-3)
     assert (
         record["shipped"] == "trained"
         and len(record["raw"]["self_retrieval_ndcg@10"]) > 3
@@ -77,8 +76,7 @@ def test_trained_in_front_of_the_map_that_is_shipped(model, tmp_path, monkeypatc
     assert list(record["trained"]["self_retrieval_ndcg@10"]) == ["as it is"], "the map is in it already"
     stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     assert [type(module).__name__ for module in stock] == ["Transformer", "WeightedLayerPooling", "Pooling", "Dense"]
-    monkeypatch.undo()
-    recipe = override(find_recipe("selfembed"), {**SETTINGS, **BEFORE})
+    recipe = override(find_recipe("selfembed"), SETTINGS)
     raw = build_embedder(load_backbone(model), recipe.embedder, device="cpu")
     search = Judge(make_plan(model, Corpus(CORPUS), recipe, dtype="float32", device="cpu"), tmp_path / "x", silent)
     chosen = search.raw.map
@@ -87,20 +85,31 @@ def test_trained_in_front_of_the_map_that_is_shipped(model, tmp_path, monkeypatc
     assert np.abs(trained - plain).max() > 1e-3, "the adapter has learnt something"
 
 
+def test_where_training_harms_the_calibrated_backbone_is_shipped(model, tmp_path, monkeypatch):
+    nothing = Choice(identity(32), {"as it is": 0.0}, 12)
+    monkeypatch.setattr(Judge, "as_it_is", lambda judge, vectors_ND: nothing)
+    monkeypatch.setattr(judgement, "choose_map", partial(choose_map, standard_errors=0.0))
+    assert train(model, tmp_path / "out", learning_rate=1e-2)["shipped"] == "raw"
+    stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    raw = build_embedder(load_backbone(model), find_recipe("selfembed").embedder, device="cpu")
+    mapped = map_of(stock)
+    assert mapped is not None
+    np.testing.assert_allclose(stock.encode(TEXTS[:3]), mapped(raw.encode(TEXTS[:3])), rtol=1e-3, atol=1e-4)
+
+
 def test_interrupted_it_goes_on_behind_the_same_map(model, tmp_path, monkeypatch):
-    train(model, tmp_path / "whole", learning_rate=1e-2, **BEFORE)
-    from selfembed.training import run
+    train(model, tmp_path / "whole", learning_rate=1e-2)
 
     def fails(*args, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run, "export_embedder", fails)
-        train(model, tmp_path / "out", learning_rate=1e-2, **BEFORE)
+        train(model, tmp_path / "out", learning_rate=1e-2)
     assert (tmp_path / "out.partial" / "raw.safetensors").is_file()
     with monkeypatch.context() as patch:
         patch.setattr("selfembed.training.judgement.build_embedder", fails)  # the raw embedder reads nothing again
-        train(model, tmp_path / "out", learning_rate=1e-2, **BEFORE)
+        train(model, tmp_path / "out", learning_rate=1e-2)
     assert not (tmp_path / "out.partial").exists()
     first, second = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("whole", "out"))
     np.testing.assert_array_equal(first.encode(TEXTS[:3]), second.encode(TEXTS[:3]))
@@ -120,21 +129,23 @@ def test_too_small_a_corpus_is_refused_in_one_line(model, tmp_path):
 
 
 def test_calibrate_a_raw_backbone_and_a_finished_embedder(model, tmp_path):
-    choice = calibrate(model, Corpus(CORPUS), out=tmp_path / "raw", pairs=12, device="cpu")
+    found = calibrate(model, Corpus(CORPUS), out=tmp_path / "raw", pairs=12, device="cpu")
+    choice = found.choice
+    assert list(found.tried) == list(READINGS) and choice.score == max(one.score for one in found.tried.values())
     assert choice.scores[choice.map.name] >= choice.scores["as it is"]
     stock = SentenceTransformer(str(tmp_path / "raw"), device="cpu")
-    raw = build_embedder(load_backbone(model), find_recipe("selfembed").embedder, device="cpu")
+    raw = build_embedder(load_backbone(model), READINGS[found.reading], device="cpu")
     np.testing.assert_allclose(stock.encode(TEXTS[:3]), choice.map(raw.encode(TEXTS[:3])), rtol=1e-3, atol=1e-4)
     selfembed.train(
         model,
         Corpus(CORPUS),
         "selfembed",
         out=tmp_path / "plain",
-        settings={**SETTINGS, "calibration_pairs": 0},
+        settings={**SETTINGS, "calibration_pairs": 0, "calibration": "after"},
         dtype="float32",
     )
     again = calibrate(tmp_path / "plain", Corpus(CORPUS), out=tmp_path / "again", pairs=12, device="cpu")
-    assert not any("half" in name for name in again.scores), "a folder brings no decoder layer to take bands of"
+    assert not any("half" in name for name in again.choice.scores), "a folder brings no decoder layer to take bands of"
     assert (tmp_path / "again" / "selfembed.json").exists()
     with pytest.raises(InputError, match="exists already"):
         calibrate(tmp_path / "plain", Corpus(CORPUS), out=tmp_path / "again", pairs=12)

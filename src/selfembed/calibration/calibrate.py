@@ -1,4 +1,4 @@
-"""Improves the embeddings of a finished embedder or of a raw backbone by an affine map, without training."""
+"""Makes the best embedder of a raw backbone, or of a finished one, that an affine map can make, without training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
 
 from selfembed.calibration.affine_map import add_map, map_of, spectrum, without_map
-from selfembed.calibration.choice import Choice, choose_map
+from selfembed.calibration.choice import choose_map
+from selfembed.calibration.readings import READINGS, Calibration, best_of
 from selfembed.calibration.self_retrieval import PASSAGES_PER_PAIR, self_retrieval
 from selfembed.data.corpus import Corpus
 from selfembed.data.corpus_passages import last_passages
@@ -19,7 +21,7 @@ from selfembed.ground.files import arriving_folder, require_new, write_json
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
 from selfembed.model.device import choose_device
-from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
+from selfembed.model.embedder import build_embedder, load_embedder
 
 RECORD = "calibration.json"
 _TEXT = "A text to compare vectors by."
@@ -34,12 +36,12 @@ def calibrate(
     seed: int = 0,
     device: str | None = None,
     progress: Progress = silent,
-) -> Choice:
-    """Chooses an affine map on unlabelled text and writes the embedder with it into a stock folder.
+) -> Calibration:
+    """Chooses a reading and an affine map on unlabelled text and writes the embedder with them into a stock folder.
 
     Args:
         model: The folder of an embedder, or a language model (hub id, folder, GGUF file, `"embedded"`), which is
-            then read raw, by its last token after the PromptEOL prompt.
+            then read raw, in each of :data:`selfembed.calibration.readings.READINGS`.
         corpus: The corpus, as :func:`selfembed.train` takes it; None takes `"python-docs"`.
         out: The folder to make; it must not exist.
         pairs: Number of queries of the self-retrieval that the map is chosen by, at most.
@@ -48,7 +50,7 @@ def calibrate(
         progress: Called with (task, done, total).
 
     Returns:
-        The map and the scores of all that were tried.
+        The reading and the map that were chosen, and the scores of all that were tried.
 
     Raises:
         InputError: The model, the corpus, `out` or the device cannot be used, or the saved folder gives other vectors.
@@ -59,19 +61,27 @@ def calibrate(
     device = choose_device(device)
     folder = Path(model).expanduser()
     ready = (folder / "modules.json").is_file()
-    spectrum_DD = None
+    search = self_retrieval(last_passages(texts, PASSAGES_PER_PAIR * pairs, seed=seed), pairs, seed=seed)
     if ready:
         embedder = load_embedder(folder, device=device)
         if map_of(embedder) is not None:
             raise InputError(f"model {folder}: has a map behind its pooling already; expected an embedder without one")
+        vectors_ND = encode(embedder, search.texts, progress=progress, task="calibrating")
+        found = best_of({"as it is": choose_map(search, vectors_ND)})
     else:
         backbone = load_backbone(model)
         spectrum_DD = spectrum(backbone.head().weight)
-        embedder = build_embedder(backbone, EmbedderConfig(), dtype=best_dtype(device), device=device)
-    search = self_retrieval(last_passages(texts, PASSAGES_PER_PAIR * pairs, seed=seed), pairs, seed=seed)
-    vectors_ND = encode(embedder, search.texts, progress=progress, task="calibrating")
-    choice = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
-    mapped = embedder if choice.map.changes_nothing else add_map(embedder, choice.map)
+
+        def read(name: str) -> SentenceTransformer:
+            return build_embedder(backbone, READINGS[name], dtype=best_dtype(device), device=device)
+
+        tried = {}
+        for name in READINGS:  # one model in memory at a time
+            vectors_ND = encode(read(name), search.texts, progress=progress, task=f"calibrating, {name}")
+            tried[name] = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
+        found = best_of(tried)
+        embedder = read(found.reading)
+    mapped = embedder if found.choice.map.changes_nothing else add_map(embedder, found.choice.map)
     expected_D = np.asarray(embedder.encode(_TEXT, show_progress_bar=False), dtype=np.float32)
     out.parent.mkdir(parents=True, exist_ok=True)
     with arriving_folder(out) as staging:
@@ -81,7 +91,7 @@ def calibrate(
             for file in folder.iterdir():  # the record, the decoder layer and the card stay with the embedder
                 if file.is_file() and not (staging / file.name).exists():
                     shutil.copyfile(file, staging / file.name)
-        write_json(staging / RECORD, {"model": str(model), "corpus": texts.name, **choice.to_dict()})
+        write_json(staging / RECORD, {"model": str(model), "corpus": texts.name, **found.to_dict()})
         again = without_map(load_embedder(staging, device="cpu"))
         again_D = np.asarray(again.encode(_TEXT, show_progress_bar=False), dtype=np.float32)
         cosine = float(expected_D @ again_D / (np.linalg.norm(expected_D) * np.linalg.norm(again_D)))
@@ -90,4 +100,4 @@ def calibrate(
                 f"output {out}: the folder gives other vectors than the model did (cosine {cosine:.5f}); nothing was "
                 "saved; please report this with the model's name"
             )
-    return choice
+    return found

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from selfembed.calibration.calibrate import calibrate
 
     with Bars() as progress:
-        choice = calibrate(
+        found = calibrate(
             options.model,
             options.corpus,
             out=options.out,
@@ -41,11 +41,15 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
         )
     if options.json:
-        print(json.dumps(choice.to_dict(), indent=2))
+        print(json.dumps(found.to_dict(), indent=2))
         return 0
+    choice = found.choice
     print(f"nDCG@10 of {choice.pairs} titles and sentences that seek the rest of their text:")
-    for name, score in choice.scores.items():
-        print(f"  {score:.3f}  {name}{'   <- chosen' if name == choice.map.name else ''}")
+    for reading, tried in found.tried.items():
+        print(f"  {reading}")
+        for name, score in tried.scores.items():
+            chosen = tried is choice and name == choice.map.name
+            print(f"    {score:.3f}  {name}{'   <- chosen' if chosen else ''}")
     if choice.map.changes_nothing:
         print("no map is better than none: the embedder is as it was")
     else:

@@ -1,0 +1,45 @@
+"""How a raw backbone may be read as an embedder before any training, and how well each way does.
+
+Shapes: N texts, D hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from selfembed.calibration.choice import Choice
+from selfembed.model.embedder import EmbedderConfig
+from selfembed.model.prompt import PROMPT_EOL
+
+LAST_TOKEN = EmbedderConfig()
+MEAN_WITH_WORDS = EmbedderConfig(pooling="mean", prompt=PROMPT_EOL, word_embeddings=1.5)
+
+READINGS = {"last token": LAST_TOKEN, "mean with word embeddings": MEAN_WITH_WORDS}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The reading and the map that were chosen, and the scores of all that were tried.
+
+    Attributes:
+        reading: The name of the reading that was chosen; of a finished embedder there is one alone, its own.
+        tried: The best map of each reading, with the scores of its other maps.
+    """
+
+    reading: str
+    tried: dict[str, Choice]
+
+    @property
+    def choice(self) -> Choice:
+        """Gives the map of the reading that was chosen."""
+        return self.tried[self.reading]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Gives plain JSON values."""
+        return {"reading": self.reading, "tried": {name: choice.to_dict() for name, choice in self.tried.items()}}
+
+
+def best_of(tried: dict[str, Choice]) -> Calibration:
+    """Chooses the reading that finds most with its best map; of equal ones the first."""
+    return Calibration(max(tried, key=lambda name: tried[name].score), tried)
