@@ -110,7 +110,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no index": (bad_index("{"), r"index.json: expected a weight_map"),
     "empty index": (bad_index('{"weight_map": {}}'), r"index.json: expected a weight_map"),
     "index out of the folder": (bad_index('{"weight_map": {"a": "../a.safetensors"}}'), r"expected a weight_map"),
-    "adapter": (adapter, r"an adapter of someone/base, not a model; merge it into that model"),
+    "adapter": (adapter, r"an adapter of someone/base, not a model; .*; merge it into that one"),
     "adapter beside a model": (lambda f: adapter(f, whole=True), r"an adapter of someone/base"),
     "infinity": (lambda f: plain(f, spoilt(NORM, torch.inf)), rf"{NORM} holds infinity or NaN"),
     "minus infinity, bfloat16": (lambda f: plain(f, spoilt(NORM, -torch.inf, torch.bfloat16)), rf"{NORM} holds inf"),
