@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed import Corpus, load_backbone, train
 from selfembed.calibration.affine_map import map_of
-from selfembed.calibration.readings import LAST_TOKEN, MEAN_WITH_WORDS
+from selfembed.calibration.readings import LAST_TOKEN, MEAN_AND_LAST
 from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, split_pairs, titled_python_docs
 from selfembed.encoding.encode import encode
 from selfembed.ground.environment import environment, peak_memory_gib
@@ -129,7 +129,7 @@ def main() -> None:
 
     with progress:
         raw_ND = embed(read(backbone, LAST_TOKEN), texts, progress, "raw backbone")
-        mean_ND = embed(read(backbone, MEAN_WITH_WORDS), [*summaries, *bodies], progress, "raw, mean with words")
+        mean_ND = embed(read(backbone, MEAN_AND_LAST), [*summaries, *bodies], progress, "raw, mean and last token")
         trained = train("embedded", corpus, RECIPE, out=options.out, seed=options.seed, progress=progress)
         after_ND = embed(trained.to("cpu").to(best_dtype("cpu")), texts, progress, "trained")
     chosen = map_of(trained)  # chosen for the raw backbone; the adapter was trained in front of it

@@ -48,6 +48,18 @@ def test_centring_and_bands():
     assert found["centred, without the top quarter"](VECTORS_ND).shape == (40, 6)
 
 
+def test_two_poolings_are_mapped_each_by_itself():
+    spectrum_DD = spectrum(WEIGHT_VD)
+    both_ND = np.hstack([VECTORS_ND, 3 * VECTORS_ND[:, ::-1] ** 2])
+    one, other, both = (
+        {found.name: found(vectors_ND) for found in candidates(vectors_ND, spectrum_DD, parts)}
+        for vectors_ND, parts in ((both_ND[:, :8], 1), (both_ND[:, 8:], 1), (both_ND, 2))
+    )
+    assert list(both) == list(one) and len(both) == 8
+    for name, mapped_ND in both.items():
+        np.testing.assert_allclose(mapped_ND, np.hstack([one[name], other[name]]), rtol=1e-4, atol=1e-3)
+
+
 def test_whitening_evens_out_the_variances():
     before, much, little = (
         np.linalg.eigvalsh(np.cov(mapped_ND.T))

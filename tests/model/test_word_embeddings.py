@@ -19,10 +19,11 @@ from selfembed.model.word_embeddings import root_mean_square
 TEXTS = ["Fox.", *SENTENCES[:4]]
 
 
+@pytest.mark.parametrize("pooling", ["mean", "mean+last"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3", "opt"])
-def test_vectors_are_the_mean_of_states_and_word_embeddings(family, tmp_path):
+def test_vectors_are_made_of_states_and_word_embeddings(family, pooling, tmp_path):
     save_tiny(family, tmp_path, tokenizer=tiny_tokenizer(with_bos=True))
-    embedder, _, _ = plain_embedder(tmp_path, pooling="mean", word_embeddings=0.5)
+    embedder, _, _ = plain_embedder(tmp_path, pooling=pooling, word_embeddings=0.5)
     backbone = load_backbone(tmp_path)
     ids = prompt_ids(backbone.tokenizer, PROMPT)
     weights_L = embedder[1].layer_weights
@@ -33,7 +34,8 @@ def test_vectors_are_the_mean_of_states_and_word_embeddings(family, tmp_path):
         with torch.no_grad():
             states = model(torch.tensor([[*ids.before, *own, *ids.after]]), output_hidden_states=True).hidden_states
         both_TD = (states[-1][0] + weights_L[0] * states[0][0]) / (1 + weights_L[0])
-        np.testing.assert_allclose(vector, both_TD.mean(0), atol=1e-5)
+        expected = torch.cat([both_TD.mean(0), both_TD[-1]][: 1 + pooling.count("+")])
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
 
 
 def test_at_one_states_and_word_embeddings_have_the_same_size(tiny_backbone_dir):

@@ -16,7 +16,8 @@ from selfembed import Corpus, InputError, load_backbone
 from selfembed.calibration.affine_map import identity, map_of, without_map
 from selfembed.calibration.calibrate import calibrate
 from selfembed.calibration.choice import Choice, choose_map
-from selfembed.calibration.readings import READINGS
+from selfembed.calibration.readings import LAST_TOKEN, READINGS
+from selfembed.explanation.aligned_tokens import load_explained
 from selfembed.ground.progress import silent
 from selfembed.model.embedder import build_embedder
 from selfembed.recipes import find_recipe, override
@@ -85,8 +86,17 @@ def test_trained_in_front_of_the_map_that_is_shipped(model, tmp_path, monkeypatc
     assert np.abs(trained - plain).max() > 1e-3, "the adapter has learnt something"
 
 
+def test_explanations_read_the_last_tokens_state(model, tmp_path):
+    train(model, tmp_path / "out")
+    found = load_explained(tmp_path / "out")
+    assert [type(module).__name__ for module in found.embedder] == ["Transformer", "Pooling"]
+    raw = build_embedder(load_backbone(model), LAST_TOKEN, device="cpu")
+    np.testing.assert_allclose(found.raw.encode(TEXTS[:3]), raw.encode(TEXTS[:3]), atol=1e-5)
+    assert len(selfembed.explain(tmp_path / "out", TEXTS[:2]).texts) == 2
+
+
 def test_where_training_harms_the_calibrated_backbone_is_shipped(model, tmp_path, monkeypatch):
-    nothing = Choice(identity(32), {"as it is": 0.0}, 12)
+    nothing = Choice(identity(64), {"as it is": 0.0}, 12)
     monkeypatch.setattr(Judge, "as_it_is", lambda judge, vectors_ND: nothing)
     monkeypatch.setattr(judgement, "choose_map", partial(choose_map, standard_errors=0.0))
     assert train(model, tmp_path / "out", learning_rate=1e-2)["shipped"] == "raw"
@@ -116,7 +126,12 @@ def test_interrupted_it_goes_on_behind_the_same_map(model, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "option", [{"calibration": "before", "calibration_pairs": 12}, {"embedder.word_embeddings": 1}]
+    "option",
+    [
+        {"calibration": "before", "calibration_pairs": 12},
+        {"embedder.word_embeddings": 1},
+        {"embedder.pooling": "mean+last"},
+    ],
 )
 def test_token_targets_want_final_states(model, tmp_path, option):
     with pytest.raises(InputError, match="through the decoder layer"):

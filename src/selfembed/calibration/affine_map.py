@@ -8,13 +8,13 @@ Shapes: N texts, D hidden, K kept dimensions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 from torch import nn
 
 from selfembed.errors import InputError
@@ -79,16 +79,24 @@ def spectrum(weight_VD: torch.Tensor) -> np.ndarray:
     return vectors_DD[:, ::-1]
 
 
-def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None) -> Iterator[AffineMap]:
+def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None, parts: int = 1) -> Iterator[AffineMap]:
     """Yields the maps that are compared with each other, the plainest first.
 
     Args:
         vectors_ND: Embeddings of unlabelled texts, from which means and variances are computed.
-        spectrum_DD: Singular vectors, see :func:`spectrum`; None where there is no decoder layer, and thus no bands.
+        spectrum_DD: Singular vectors, see :func:`spectrum`, of a part's width; None where there is no decoder layer,
+            and thus no bands.
+        parts: Number of poolings whose vectors stand one after the other in an embedding; each is mapped by itself.
 
     References:
         The band is EmbedFilter's (arXiv 2606.07502): the middle half of the right singular vectors.
     """
+    yield identity(vectors_ND.shape[1])
+    for maps in zip(*(_of_part(part_ND, spectrum_DD) for part_ND in np.split(vectors_ND, parts, axis=1)), strict=True):
+        yield side_by_side(maps)
+
+
+def _of_part(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None) -> Iterator[AffineMap]:
     vectors_ND = vectors_ND.astype(np.float64)
     width = vectors_ND.shape[1]
     mean_D, none_D = vectors_ND.mean(0), np.zeros(width)
@@ -96,7 +104,6 @@ def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None) ->
     def made(name: str, matrix_DK: np.ndarray, shift_D: np.ndarray) -> AffineMap:
         return AffineMap(name, matrix_DK.astype(np.float32), (-shift_D @ matrix_DK).astype(np.float32))
 
-    yield identity(width)
     yield made("centred", np.eye(width), mean_D)
     if spectrum_DD is not None:
         for name, low, high in (("middle half", 0.25, 0.75), ("without the top quarter", 0.25, 1.0)):
@@ -110,6 +117,26 @@ def candidates(vectors_ND: np.ndarray, spectrum_DD: np.ndarray | None = None) ->
             floor = share * variances_D.mean()
             if floor > 0:
                 yield made(name, (axes_DD * (variances_D + floor) ** -0.5) @ axes_DD.T, mean_D)
+
+
+def side_by_side(maps: Sequence[AffineMap]) -> AffineMap:
+    """Joins maps of the same kind, each of its part of an embedding."""
+    if len(maps) == 1:
+        return maps[0]
+    heights, widths = zip(*(one.matrix_DK.shape for one in maps), strict=True)
+    matrix_DK = np.zeros((sum(heights), sum(widths)), np.float32)
+    row = column = 0
+    for one in maps:
+        height, width = one.matrix_DK.shape
+        matrix_DK[row : row + height, column : column + width] = one.matrix_DK
+        row, column = row + height, column + width
+    return AffineMap(maps[0].name, matrix_DK, np.concatenate([one.bias_K for one in maps]))
+
+
+def parts_of(embedder: SentenceTransformer) -> int:
+    """Counts the poolings whose vectors stand one after the other in an embedder's embeddings."""
+    pooling = next((module for module in embedder if isinstance(module, Pooling)), None)
+    return 1 if pooling is None or isinstance(pooling.pooling_mode, str) else len(pooling.pooling_mode)
 
 
 def add_map(embedder: SentenceTransformer, chosen: AffineMap) -> SentenceTransformer:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from selfembed.calibration.affine_map import add_map, map_of, spectrum, without_map
+from selfembed.calibration.affine_map import add_map, map_of, parts_of, spectrum, without_map
 from selfembed.calibration.choice import choose_map
 from selfembed.calibration.readings import READINGS, Calibration, best_of
 from selfembed.calibration.self_retrieval import PASSAGES_PER_PAIR, self_retrieval
@@ -67,7 +67,7 @@ def calibrate(
         if map_of(embedder) is not None:
             raise InputError(f"model {folder}: has a map behind its pooling already; expected an embedder without one")
         vectors_ND = encode(embedder, search.texts, progress=progress, task="calibrating")
-        found = best_of({"as it is": choose_map(search, vectors_ND)})
+        found = best_of({"as it is": choose_map(search, vectors_ND, parts=parts_of(embedder))})
     else:
         backbone = load_backbone(model)
         spectrum_DD = spectrum(backbone.head().weight)
@@ -77,8 +77,10 @@ def calibrate(
 
         tried = {}
         for name in READINGS:  # one model in memory at a time
-            vectors_ND = encode(read(name), search.texts, progress=progress, task=f"calibrating, {name}")
-            tried[name] = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD)
+            embedder = read(name)
+            vectors_ND = encode(embedder, search.texts, progress=progress, task=f"calibrating, {name}")
+            tried[name] = choose_map(search, vectors_ND, spectrum_DD=spectrum_DD, parts=parts_of(embedder))
+            del embedder
         found = best_of(tried)
         embedder = read(found.reading)
     mapped = embedder if found.choice.map.changes_nothing else add_map(embedder, found.choice.map)

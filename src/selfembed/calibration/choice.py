@@ -45,6 +45,7 @@ def choose_map(
     vectors_ND: np.ndarray,
     *,
     spectrum_DD: np.ndarray | None = None,
+    parts: int = 1,
     standard_errors: float = 1.0,
 ) -> Choice:
     """Chooses the map with the best self-retrieval, or a plainer one that it does not clearly beat.
@@ -54,13 +55,14 @@ def choose_map(
         vectors_ND: The embeddings of the search's texts before any map; means and variances are computed from them.
         spectrum_DD: Singular vectors of the decoder layer, see :func:`selfembed.calibration.affine_map.spectrum`; None
             leaves out the bands.
+        parts: Number of poolings whose vectors stand one after the other in an embedding.
         standard_errors: Number of standard errors of the best map's lead, query by query, within which a plainer map
             is preferred.
 
     Returns:
         The choice; its score is never below that of the embeddings as they are.
     """
-    maps = list(candidates(vectors_ND, spectrum_DD))
+    maps = list(candidates(vectors_ND, spectrum_DD, parts))
     gains: Sequence[np.ndarray] = [search.ndcg_Q(one(vectors_ND)) for one in maps]
     means = [float(gain_Q.mean()) for gain_Q in gains]
     best = int(np.argmax(means))

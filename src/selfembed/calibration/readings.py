@@ -10,12 +10,11 @@ from typing import Any
 
 from selfembed.calibration.choice import Choice
 from selfembed.model.embedder import EmbedderConfig
-from selfembed.model.prompt import PROMPT_EOL
 
 LAST_TOKEN = EmbedderConfig()
-MEAN_WITH_WORDS = EmbedderConfig(pooling="mean", prompt=PROMPT_EOL, word_embeddings=1.5)
+MEAN_AND_LAST = EmbedderConfig(pooling="mean+last", word_embeddings=1.5)
 
-READINGS = {"last token": LAST_TOKEN, "mean with word embeddings": MEAN_WITH_WORDS}
+READINGS = {"last token": LAST_TOKEN, "mean with word embeddings, and last token": MEAN_AND_LAST}
 
 
 @dataclass(frozen=True)

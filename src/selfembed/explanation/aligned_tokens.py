@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, WeightedLayerPooling
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedTokenizerBase
 
@@ -122,6 +122,25 @@ def decode_vectors(
     return result
 
 
+def decodable(embedder: SentenceTransformer) -> SentenceTransformer:
+    """Makes the embedder that gives what a decoder layer reads: final hidden states, of the last token where it can.
+
+    An affine map is left out, and so are word embeddings that were added to the states; of several poolings the one of
+    the last token is taken. Modules are shared.
+    """
+    transformer, *behind = without_map(embedder).children()
+    plain = [module for module in behind if not isinstance(module, WeightedLayerPooling)]
+    for place, module in enumerate(plain):
+        if isinstance(module, Pooling) and not isinstance(module.pooling_mode, str):
+            mode = "lasttoken" if "lasttoken" in module.pooling_mode else module.pooling_mode[0]
+            plain[place] = Pooling(module.embedding_dimension, pooling_mode=mode)
+    if plain == behind:
+        return without_map(embedder)
+    found = SentenceTransformer(modules=[transformer, *plain], device=str(embedder.device))
+    found.max_seq_length = embedder.max_seq_length
+    return found.eval()
+
+
 def aligned_table(raw: Sequence[AlignedToken], trained: Sequence[AlignedToken]) -> list[str]:
     """Returns lines of two columns, the aligned tokens of one text before and after training."""
     lines = [f"  {'raw backbone':<32}embedder"]
@@ -185,13 +204,15 @@ def load_explained(
             f"model {backbone.name}: not the backbone {folder} was made from (its content differs); expected that "
             "one; name it (`model`)"
         )
-    embedder = without_map(load_embedder(folder, trust_remote_code=trust_remote_code))
-    raw = build_embedder(
-        backbone,
-        record.config,
-        max_length=record.recipe["embed_length"],
-        device=str(embedder.device),
-        seed=record.seed,  # memory vectors as they were before training
+    embedder = decodable(load_embedder(folder, trust_remote_code=trust_remote_code))
+    raw = decodable(
+        build_embedder(
+            backbone,
+            record.config,
+            max_length=record.recipe["embed_length"],
+            device=str(embedder.device),
+            seed=record.seed,  # memory vectors as they were before training
+        )
     )
     head = backbone.head()  # not the folder's own: a tied one has rows for memory tokens too
     return Explained(
@@ -224,7 +245,7 @@ def _load_unrecorded(folder: Path, model: str | Path | None, trust_remote_code: 
             "(`model`)"
         )
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
-    embedder, raw = (without_map(load_embedder(folder, trust_remote_code=trust_remote_code)) for _ in range(2))
+    embedder, raw = (decodable(load_embedder(folder, trust_remote_code=trust_remote_code)) for _ in range(2))
     for side in (embedder, raw):
         for place in [i for i, module in enumerate(side) if isinstance(module, Normalize)]:
             del side[place]

@@ -25,9 +25,14 @@ from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, check_text, prompt_ids
 from selfembed.model.word_embeddings import word_and_state
 
-PoolingMode = Literal["last", "mean", "memory"]
+PoolingMode = Literal["last", "mean", "mean+last", "memory"]
 
-_STOCK_POOLING = {"last": "lasttoken", "mean": "mean", "memory": "lasttoken"}
+_STOCK_POOLING: dict[str, str | tuple[str, ...]] = {
+    "last": "lasttoken",
+    "mean": "mean",
+    "mean+last": ("mean", "lasttoken"),
+    "memory": "lasttoken",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +41,10 @@ class EmbedderConfig:
 
     Args:
         pooling: `"last"` takes the hidden state of the last token, `"mean"` the mean over all tokens, prompt and bos
-            included, `"memory"` the mean over the memory tokens alone (LLM2Comp).
+            included, `"mean+last"` both, one after the other, `"memory"` the mean over the memory tokens alone
+            (LLM2Comp).
         attention: `"causal"` or `"bidirectional"`.
-        prompt: Template with `{text}`; None takes PromptEOL for last pooling and no prompt for the others
+        prompt: Template with `{text}`; None takes PromptEOL where the last token is read and no prompt otherwise
             (Text2Token Eqs. 3-4).
         memory_tokens: Number of memory tokens behind every text: at least 1 with memory pooling, otherwise 0.
         memory_init: How memory vectors start, see :func:`selfembed.model.memory_tokens.initial_memory`.
@@ -78,7 +84,7 @@ class EmbedderConfig:
         """The prompt, or what None stands for."""
         if self.prompt is not None:
             return self.prompt
-        return PROMPT_EOL if self.pooling == "last" else NO_PROMPT
+        return PROMPT_EOL if self.pooling in ("last", "mean+last") else NO_PROMPT
 
 
 def build_embedder(

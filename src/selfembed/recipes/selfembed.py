@@ -1,14 +1,15 @@
 """Our own recipe: a reading that finds much untrained, then pairs cut out of the corpus. No paper prints its numbers.
 
-The embedding is the mean over final states and word embeddings, whitened on the corpus; the adapter is trained in
-front of the whitening. A title, a sentence or a part of a document is to find the rest of it among the other documents
-of the batch (Contriever's way, arXiv 2112.09118). What training was worth is measured on texts that it comes to last,
-and where it was worth nothing the raw backbone is shipped. docs/log.md says how the numbers were chosen.
+The embedding is the mean over final states and word embeddings beside the last token's final state, each whitened on
+the corpus; the adapter is trained in front of the whitening. A title, a sentence or a part of a document is to find
+the rest of it among the other documents of the batch (Contriever's way, arXiv 2112.09118). What training was worth is
+measured on texts that it comes to last, and where it was worth nothing the raw backbone is shipped. docs/log.md says
+how the numbers were chosen.
 """
 
 from __future__ import annotations
 
-from selfembed.calibration.readings import MEAN_WITH_WORDS
+from selfembed.calibration.readings import MEAN_AND_LAST
 from selfembed.model.backbone import Lora
 from selfembed.objectives.text_pairs import TextPairs
 from selfembed.recipes.recipe import Recipe
@@ -37,7 +38,7 @@ def selfembed() -> Recipe:
                 learning_rate=5e-4,
             )
         },
-        embedder=MEAN_WITH_WORDS,
+        embedder=MEAN_AND_LAST,
         lora=LORA,
         calibration_pairs=300,
         calibration="before",
@@ -57,7 +58,7 @@ def selfembed_small() -> Recipe:
                 learning_rate=5e-4,
             )
         },
-        embedder=MEAN_WITH_WORDS,
+        embedder=MEAN_AND_LAST,
         lora=LORA,
         calibration_pairs=150,
         calibration="before",

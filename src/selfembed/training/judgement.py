@@ -102,7 +102,9 @@ class Judge:
 
     def choice(self, vectors_ND: np.ndarray) -> Choice:
         """Chooses the map of embeddings of the texts of the self-retrieval."""
-        return choose_map(self.search, vectors_ND, spectrum_DD=spectrum(self.plan.backbone.head().weight))
+        spectrum_DD = spectrum(self.plan.backbone.head().weight)
+        parts = vectors_ND.shape[1] // len(spectrum_DD)
+        return choose_map(self.search, vectors_ND, spectrum_DD=spectrum_DD, parts=parts)
 
     def as_it_is(self, vectors_ND: np.ndarray) -> Choice:
         """Leaves embeddings as they are, which have their map behind them."""

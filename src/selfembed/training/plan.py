@@ -172,12 +172,14 @@ def check_stages(recipe: Recipe, backbone: Backbone) -> None:
     for name, stage in recipe.stages.items():
         for option, on in (
             (f"word_embeddings {recipe.embedder.word_embeddings:g}", recipe.embedder.word_embeddings > 0),
+            ("pooling 'mean+last'", recipe.embedder.pooling == "mean+last"),
             ("calibration 'before'", recipe.calibration == "before"),
         ):
             if on and stage.objective.decodes:
                 raise InputError(
                     f"{option}: stage {name} of recipe {recipe.name} reads embeddings through the decoder layer, "
-                    "which knows final hidden states alone; expected word_embeddings 0 and calibration 'after'"
+                    "which knows final hidden states alone; expected pooling 'last' or 'mean', word_embeddings 0 and "
+                    "calibration 'after'"
                 )
         try:
             stage.objective.check(recipe.embedder, backbone)
