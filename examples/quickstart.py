@@ -17,25 +17,26 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import bm25s
 import numpy as np
+import snowballstemmer
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 
 from selfembed import Corpus, load_backbone, train
 from selfembed.calibration.affine_map import map_of
-from selfembed.calibration.readings import LAST_TOKEN, MEAN_AND_LAST
+from selfembed.calibration.readings import MEAN_AND_LAST
 from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_pages, split_pairs, titled_python_docs
 from selfembed.encoding.encode import encode
 from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Bars, Progress
 from selfembed.ground.quiet import quiet_libraries
-from selfembed.model.backbone import Backbone, best_dtype
-from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.model.backbone import best_dtype
+from selfembed.model.embedder import build_embedder
 from selfembed.recipes import find_recipe
 
 HELD_OUT = 300
-READ_TOKENS = 96  # of a text, in the search before and after
-PAGE_WORDS = 30  # of a help page
+READ_TOKENS = 64  # of a text, in the search before and after
+PAGE_WORDS = 20  # of a help page
 RECIPE = "selfembed-small"
 SEARCHES = [
     "how do I read a compressed archive",
@@ -46,9 +47,15 @@ SEARCHES = [
 ]
 
 
-def read(backbone: Backbone, reading: EmbedderConfig) -> SentenceTransformer:
-    """The untrained embedder."""
-    return build_embedder(backbone, reading, dtype=best_dtype("cpu"), device="cpu")
+def last_states(raw: SentenceTransformer, vectors_ND: np.ndarray) -> np.ndarray:
+    """The last token's final state, as decoders are usually read, out of the vectors of mean+last pooling.
+
+    Their second half is that state plus a share of the token's input embedding; every text ends in the same token.
+    """
+    share = raw[1].layer_weights[0].item()
+    last = raw.tokenizer("any text")["input_ids"][-1]
+    word_D = raw[0].model.get_input_embeddings().weight[last].detach().float().numpy()
+    return (1 + share) * np.split(vectors_ND, 2, axis=1)[1] - share * word_D
 
 
 def embed(embedder, texts: Sequence[str], progress: Progress, task: str) -> np.ndarray:
@@ -63,11 +70,12 @@ def cosines(queries_QD: np.ndarray, documents_ND: np.ndarray) -> np.ndarray:
     return queries_QD @ documents_ND.T
 
 
-def bm25(queries: Sequence[str], documents: Sequence[str]) -> np.ndarray:
-    """Scores documents by bm25s with its defaults and English stop words; returns `scores_QN`."""
+def bm25(queries: Sequence[str], documents: Sequence[str], *, stemmed: bool) -> np.ndarray:
+    """scores_QN of bm25s, its defaults with English stop words; stemmed is how the search of selfembed does it."""
+    stem = snowballstemmer.stemmer("english").stemWords if stemmed else None
 
     def words(texts: Sequence[str]) -> list[list[str]]:
-        return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
+        return bm25s.tokenize(list(texts), stopwords="en", stemmer=stem, return_ids=False, show_progress=False)
 
     index = bm25s.BM25()
     index.index(words(documents), show_progress=False)
@@ -123,22 +131,22 @@ def main() -> None:
     summaries, bodies = [pair.summary for pair in held], [pair.body for pair in held]
     texts = [*summaries, *bodies, *SEARCHES, *pages.values()]
     ends = np.cumsum([len(summaries), len(bodies), len(SEARCHES)])
-    lexical = bm25(summaries, bodies), bm25(SEARCHES, list(pages.values()))
-    table = {"BM25": scored(lexical[0])}
+    lexical = bm25(summaries, bodies, stemmed=True), bm25(SEARCHES, list(pages.values()), stemmed=True)
+    table = {"BM25": scored(bm25(summaries, bodies, stemmed=False)), "BM25, stemmed": scored(lexical[0])}
     found = {"BM25": lexical[1]}
 
     with progress:
-        raw_ND = embed(read(backbone, LAST_TOKEN), texts, progress, "raw backbone")
-        mean_ND = embed(read(backbone, MEAN_AND_LAST), [*summaries, *bodies], progress, "raw, mean and last token")
+        raw = build_embedder(backbone, MEAN_AND_LAST, dtype=best_dtype("cpu"), device="cpu")
+        before_ND = embed(raw, texts, progress, "raw backbone")
+        raw_ND = last_states(raw, before_ND)
+        del raw
         trained = train("embedded", corpus, RECIPE, out=options.out, seed=options.seed, progress=progress)
         after_ND = embed(trained.to("cpu").to(best_dtype("cpu")), texts, progress, "trained")
     chosen = map_of(trained)  # chosen for the raw backbone; the adapter was trained in front of it
-    calibrated_ND = mean_ND if chosen is None else chosen(mean_ND)
-    table["raw"] = scored(cosines(*np.split(raw_ND, ends)[:2]))
-    table["raw + calibrate"] = scored(cosines(*np.split(calibrated_ND, ends[:1])))
-    table["ours"] = scored(cosines(*np.split(after_ND, ends)[:2]))
-    found["raw"] = cosines(*np.split(raw_ND, ends)[2:])
-    found["ours"] = cosines(*np.split(after_ND, ends)[2:])
+    calibrated_ND = before_ND if chosen is None else chosen(before_ND)
+    for name, vectors_ND in {"raw": raw_ND, "raw + calibrate": calibrated_ND, "ours": after_ND}.items():
+        parts = np.split(vectors_ND, ends)
+        table[name], found[name] = scored(cosines(parts[0], parts[1])), cosines(parts[2], parts[3])
     table["ours + BM25"] = scored(fused(cosines(*np.split(after_ND, ends)[:2]), lexical[0]))
     found["ours + BM25"] = fused(found["ours"], lexical[1])
 
@@ -150,9 +158,9 @@ def main() -> None:
     names = list(pages)
     for i, query in enumerate(SEARCHES):
         print(f"\n{query}")
-        for name in ("BM25", "raw", "ours", "ours + BM25"):
+        for name in ("BM25", "raw", "raw + calibrate", "ours", "ours + BM25"):
             best = [names[j] for j in np.argsort(-found[name][i], kind="stable")[:4] if found[name][i, j] > 0]
-            print(f"  {name:12}" + (", ".join(best) or "nothing"))
+            print(f"  {name:16}" + (", ".join(best) or "nothing"))
     seconds = time.monotonic() - started
     print(f"\nDone in {seconds / 60:.1f} minutes, peak memory {peak_memory_gib():.1f} GiB. Embedder: {options.out}")
     print(f'Next: .venv/bin/selfembed explain {options.out} "your text"')

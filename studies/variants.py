@@ -183,7 +183,7 @@ class Study:
         self.tasks = five_tasks(load_tasks(options.data, self.preset.sizes)) if tasks is None else tasks
         self.look = look
         first = next(iter(self.corpora.values()))
-        self.plan = make_plan(options.model, first, settings=self.preset.settings, device=options.device)
+        self.plan = make_plan(options.model, first, "text2token", settings=self.preset.settings, device=options.device)
         self.file = options.out / f"{name}_{options.preset}.json"
         plan = self.plan.to_dict()
         settings = {

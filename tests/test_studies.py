@@ -310,7 +310,7 @@ def test_a_variant_that_merges_is_merged(tiny_backbone_dir, tmp_path, monkeypatc
     found = merged_folders(monkeypatch)
     settings = {**studies.PRESETS["smoke"].settings, "dropout": 0, "learning_rate": 1e-2}
     corpus, given = Corpus(iter(training_sentences())), {"settings": settings, "device": "cpu", "dtype": "float32"}
-    plan = make_plan(tiny_backbone_dir, corpus, tagger="hanta", **given)
+    plan = make_plan(tiny_backbone_dir, corpus, "text2token", tagger="hanta", **given)
     stages = ("data_driven", "model_derived")
     vectors = {}
     for adapter in ("continue", "merge"):
@@ -331,7 +331,12 @@ def test_the_quickstarts_settings_are_trained_with_their_adapters(tiny_backbone_
     settings = {**studies.PRESETS["smoke"].settings, "learning_rate": 1e-2}
     pilots = object.__new__(quickstart_settings.Pilots)
     pilots.plan = make_plan(
-        tiny_backbone_dir, Corpus(iter(training_sentences())), settings=settings, device="cpu", tagger="hanta"
+        tiny_backbone_dir,
+        Corpus(iter(training_sentences())),
+        "text2token",
+        settings=settings,
+        device="cpu",
+        tagger="hanta",
     )
     pilots.work, measured = tmp_path, []
     pilots.measure = lambda name, embedder: measured.append(name)

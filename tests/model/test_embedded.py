@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("embedded") / "embedder"
     texts = [f"The {word} of the old museum was shown to visitors from Lisbon." for word in ("map", "clock", "ship")]
     settings = {"steps": 2, "batch_size": 3, "max_length": 40, "common": "online", "learning_rate": 1e-4}
-    train("embedded", iter(texts), out=out, settings=settings, dtype="float32")
+    train("embedded", iter(texts), "text2token", out=out, settings=settings, dtype="float32")
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from tiny import SENTENCES, VOCAB_SIZE
 from torch import nn
 
 from selfembed.errors import InputError
+from selfembed.search.encoder import load_encoder
 from selfembed.search.sparse import SparseIndex, sparse_rows
 
 
@@ -71,3 +73,12 @@ def test_head_that_does_not_fit(tiny_backbone_dir):
     assert backbone.head().weight.shape[0] == VOCAB_SIZE
     with pytest.raises(InputError, match="head: reads vectors of width 32, the embeddings have width 5"):
         sparse_rows(np.ones((1, 5), np.float32), backbone.head())
+
+
+def test_the_sparse_view_wants_final_hidden_states(tmp_path):
+    modules = [{"type": f"sentence_transformers.{name}"} for name in ("Transformer", "Pooling", "Dense")]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    encoder = load_encoder(tmp_path)
+    assert encoder.head is not None
+    with pytest.raises(InputError, match="its Dense makes vectors that are no final hidden states"):
+        encoder.head()

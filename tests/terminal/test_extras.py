@@ -25,6 +25,9 @@ def without(modules: str, *arguments: str) -> tuple[int, str, list[str]]:
     return run.returncode, run.stdout, [line for line in run.stderr.splitlines() if line.startswith("selfembed")]
 
 
+TEXT2TOKEN = ["train", "--recipe", "text2token"]
+
+
 @pytest.mark.parametrize(
     ("modules", "arguments", "extra"),
     [
@@ -33,10 +36,38 @@ def without(modules: str, *arguments: str) -> tuple[int, str, list[str]]:
         ("matplotlib", ["explain", "folder", "--corpus", "python-docs", "--html", "page.html"], "explain"),
         (
             "HanTa",
-            ["train", "--corpus", "python-docs", "--out", "o", "--tagger", "hanta", "--model", "M"],
+            [
+                "train",
+                "--recipe",
+                "text2token",
+                "--corpus",
+                "python-docs",
+                "--out",
+                "o",
+                "--tagger",
+                "hanta",
+                "--model",
+                "M",
+            ],
             "tagger",
         ),
-        ("spacy", ["train", "--corpus", "python-docs", "--out", "o", "--tagger", "xx", "--model", "M"], "spacy"),
+        (
+            "spacy",
+            [
+                "train",
+                "--recipe",
+                "text2token",
+                "--corpus",
+                "python-docs",
+                "--out",
+                "o",
+                "--tagger",
+                "xx",
+                "--model",
+                "M",
+            ],
+            "spacy",
+        ),
     ],
 )
 def test_one_line_that_says_what_to_install(modules, arguments, extra, tiny_backbone_dir, tmp_path, monkeypatch):

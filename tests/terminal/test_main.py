@@ -18,7 +18,8 @@ from transformers import BertConfig
 
 from selfembed.terminal.main import main, parser
 
-FAST = ["--steps", "2", "--batch-size", "4", "--max-length", "48", "--prompt", PROMPT, "--dtype", "float32"]
+FAST = ["--recipe", "text2token", "--steps", "2", "--batch-size", "4", "--max-length", "48", "--prompt", PROMPT]
+FAST += ["--dtype", "float32"]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Shapes: B texts, D dimensions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,7 @@ def load_encoder(
         return vectors
 
     def head() -> nn.Module:
+        _require_final_states(folder)
         from selfembed.model.backbone import load_backbone
 
         return load_backbone(model if model is not None else _recorded_model(folder)).head()
@@ -119,9 +121,22 @@ def load_encoder(
     )
 
 
-def _recorded_model(folder: Path) -> str:
-    import json
+def _require_final_states(folder: Path) -> None:
+    """Refuses an embedder whose vectors a decoder layer cannot read.
 
+    Raises:
+        InputError: A map stands behind its pooling, or word embeddings are part of its vectors.
+    """
+    types = [module["type"].rpartition(".")[2] for module in json.loads((folder / "modules.json").read_text())]
+    if found := [name for name in types if name in ("Dense", "WeightedLayerPooling")]:
+        raise InputError(
+            f"embedder {folder}: its {found[0]} makes vectors that are no final hidden states, which a decoder "
+            "layer cannot read; expected an embedder without one for the sparse view; leave out `sparse`, or train by "
+            "text2token"
+        )
+
+
+def _recorded_model(folder: Path) -> str:
     record = folder / _RECORD
     if not record.is_file():
         raise InputError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LESS_MEMORY = "--set micro_batch_size=8, --set gradient_checkpointing=true or a smaller --max-length"
 
 
-def add_plan_options(verb: argparse.ArgumentParser) -> None:
+def add_plan_options(verb: argparse.ArgumentParser, *, recipe: str = "selfembed") -> None:
     """Adds the options that train and targets have in common: model, corpus, recipe."""
     verb.set_defaults(less_memory=_LESS_MEMORY)
     group = verb.add_argument_group("what to train, on what")
@@ -44,10 +44,11 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--limit", type=int, metavar="N", help="read at most N texts")
     group.add_argument(
         "--recipe",
-        default="text2token",
-        help="selfembed (ours), text2token (default; the paper's numbers), llm2comp-unsup, llm2comp (with --pairs), "
+        default=recipe,
+        help="selfembed (ours), text2token (the paper's numbers), llm2comp-unsup, llm2comp (with --pairs), "
         "llm2vec-unsup, each also with -small (minutes on two CPU cores), or bag-of-tokens; or stages of several, one "
-        "after the other, 'RECIPE.STAGE -> RECIPE.STAGE', or mixed in one, 'RECIPE.STAGE + RECIPE.STAGE*0.5'",
+        "after the other, 'RECIPE.STAGE -> RECIPE.STAGE', or mixed in one, 'RECIPE.STAGE + RECIPE.STAGE*0.5' "
+        f"(default {recipe})",
     )
 
     group = verb.add_argument_group("numbers of the recipe")

@@ -14,7 +14,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verb = verbs.add_parser(
         "targets", help="show token targets of a sample of texts", description="Show token targets before training."
     )
-    add_plan_options(verb)
+    add_plan_options(verb, recipe="text2token")  # ours has no token targets to show
     verb.add_argument("--texts", type=int, default=500, metavar="N", help="sample size for the figures (default 500)")
     verb.add_argument("--show", type=int, default=5, metavar="N", help="texts shown with their targets (default 5)")
     verb.add_argument("--json", action="store_true", help="print JSON")

@@ -117,7 +117,7 @@ class Plan:
 def make_plan(
     model: str | Path = EMBEDDED,
     corpus: Any = None,
-    recipe: str | Recipe = "text2token",
+    recipe: str | Recipe = "selfembed",
     *,
     pairs: Any = None,
     dev: Any = None,

@@ -27,7 +27,7 @@ from selfembed.training.stage import run_stages
 def train(
     model: str | Path = EMBEDDED,
     corpus: str | Path | Iterable[str] | None = None,
-    recipe: str | Recipe = "text2token",
+    recipe: str | Recipe = "selfembed",
     *,
     out: str | Path,
     pairs: Any = None,
