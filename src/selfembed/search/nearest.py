@@ -6,6 +6,7 @@ Shapes: N passages, D dimensions, K results.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,14 +35,14 @@ class NearestIndex:
         require_extra("faiss")
         import faiss  # type: ignore[import, unused-ignore]  # it may be installed or not
 
-        self._index = faiss.read_index(str(folder / _FILE))
+        self._index: Any = faiss.read_index(str(folder / _FILE))
 
     @staticmethod
     def write(folder: Path, vectors_ND: np.ndarray) -> None:
         """Builds the graph of unit vectors and writes it."""
         import faiss
 
-        index = faiss.IndexHNSWFlat(vectors_ND.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.IndexHNSWFlat(vectors_ND.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = _BUILD_WIDTH
         for _, block_BD in blocks(vectors_ND):
             index.add(np.ascontiguousarray(block_BD, dtype=np.float32))
