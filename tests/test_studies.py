@@ -549,7 +549,7 @@ def test_memory_that_tells_more_loses_less(tmp_path):
     save_tiny("llama", tmp_path, tied=False, tokenizer=tiny_tokenizer(with_bos=True))
     loss = context_loss(tmp_path)
     texts = [torch.tensor(loss.model.tokenizer(text)["input_ids"][:16]) for text in training_sentences()[:20]]
-    weight = loss.memory[0].weight
+    weight = loss.memory_embedding[0].weight
     noise = torch.randn(20, 3, 32, generator=torch.Generator().manual_seed(0)) * weight.std()
     means = []
     for scale in (0.0, 0.3, 3.0):

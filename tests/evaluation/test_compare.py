@@ -383,7 +383,7 @@ def test_bad_requests_are_one_line(tmp_path: Path, own: list[AbsTask]) -> None:
         ([good, tmp_path / "other.json"], {}, "other.json: is no file of scores .*KeyError"),
         ([good, tmp_path / "damaged.json"], {}, "damaged.json: is no file of scores"),
         ([good, tmp_path / "run.json"], {}, "run.json: is no file of scores"),
-        ([good, tmp_path], {"own": own}, "has no modules.json, so it is no embedder"),
+        ([good, tmp_path], {"own": own}, "has no modules.json, so it is none"),
         ([good, "some/embedder"], {}, "expected something to evaluate on"),
     ):
         with pytest.raises(InputError, match=message) as caught:

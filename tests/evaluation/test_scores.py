@@ -203,7 +203,7 @@ def test_bad_requests_are_one_line(asked: dict, message: str, tmp_path: Path) ->
 
 
 def test_what_is_no_embedder(tiny_backbone_dir: Path, own: list[AbsTask], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no modules.json, so it is no embedder"):
+    with pytest.raises(InputError, match="has no modules.json, so it is none"):
         evaluate(tiny_backbone_dir, own=own)
     with pytest.raises(InputError, match="absent: no such folder, and the hub .*expected a folder or hub id"):
         evaluate(tmp_path / "absent", own=own)

@@ -220,7 +220,7 @@ def test_folder_without_a_record(embedder: Path, backbone: Path, corpus: Corpus,
     other = save_tiny("llama", tmp_path / "other", tied=False, hidden_size=64)
     with pytest.raises(InputError, match="its weights do not fit"):
         build_report(folder, corpus, model=other)
-    with pytest.raises(InputError, match="so it is no embedder"):
+    with pytest.raises(InputError, match="so it is none"):
         build_report(tmp_path, corpus, model=backbone)
 
 
@@ -285,7 +285,8 @@ def test_memory_tokens_have_a_section(html: str, backbone: Path, corpus: Corpus,
 def test_command_line(embedder: Path, backbone: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("\n\n".join(SENTENCES))
-    train: list[Any] = ["train", "--model", str(backbone), "--corpus", str(texts), "--tagger", "hanta", "--steps", "2"]
+    train: list[Any] = ["train", "--recipe", "text2token", "--model", str(backbone), "--corpus", str(texts)]
+    train += ["--tagger", "hanta", "--steps", "2"]
     train += ["--batch-size", "4", "--max-length", "48", "--prompt", PROMPT, "--stages", "data_driven"]
     assert main([*train, "--out", str(tmp_path / "with")]) == 0
     assert "report.html" in capsys.readouterr().out

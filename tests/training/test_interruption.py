@@ -29,7 +29,8 @@ def train(tiny_backbone_dir, tmp_path):
     texts.write_text("\n\n".join(SENTENCES))
     numbers = ["--steps", "24", "--batch-size", "4", "--max-length", "48", "--learning-rate", "1e-2"]
     numbers += ["--prompt", PROMPT, "--set", "common=online", "--dtype", "float32", "--device", "cpu"]
-    return ["train", "--model", str(tiny_backbone_dir), "--corpus", str(texts), *numbers, "--tagger", "hanta"]
+    model = ["--model", str(tiny_backbone_dir), "--recipe", "text2token"]
+    return ["train", *model, "--corpus", str(texts), *numbers, "--tagger", "hanta"]
 
 
 def start(arguments: list[str], *, file_limit: int | None = None) -> subprocess.Popen:

@@ -127,8 +127,9 @@ def test_bfloat16_holds_the_adapter_and_what_is_saved_in_float32(tiny_backbone_d
         dtypes.append((record["name"], embedder.dtype, trained))
 
     settings = {**SETTINGS, **ONLINE, "steps": 12, "warmup": 0, "dropout": 0}
+    corpus = iter(SENTENCES[:4])
     plan = make_plan(
-        tiny_backbone_dir, iter(SENTENCES[:4]), settings=settings, dtype="bfloat16", device="cpu", tagger="hanta"
+        tiny_backbone_dir, corpus, "text2token", settings=settings, dtype="bfloat16", device="cpu", tagger="hanta"
     )
     run_plan(plan, out, after_stage=watch)
     assert [name for name, _, _ in dtypes] == ["data_driven", "model_derived"]
