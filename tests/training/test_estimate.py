@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from datasets import Dataset
 from runs import PROMPT
@@ -65,6 +67,9 @@ def test_tokens_and_seconds_are_those_of_what_is_read(objective, tiny_backbone_d
     assert guess.texts == 12 * 8
     assert guess.tokens == pytest.approx(tokens_read(plan), rel=0.1)
     assert guess.seconds == pytest.approx(guess.tokens * objective.forwards / RATE)
+    half = dataclasses.replace(plan.recipe, lora=dataclasses.replace(plan.recipe.lora, top_layers=0.5))
+    (less,) = estimate(dataclasses.replace(plan, recipe=half)).stages
+    assert less.seconds == pytest.approx(guess.tokens * (1 + objective.forwards) / 2 / RATE)
 
 
 def test_queries_count_as_long_as_they_are_cut(tiny_backbone_dir):

@@ -81,7 +81,9 @@ def estimate(plan: Plan) -> Estimate:
             tokens_per_second=tokens_per_second,
         )
         tokens = round(stage.budget.texts * sum(means))
-        seconds = tokens * stage.objective.forwards / tokens_per_second
+        # Layers below the lowest adapter need no backward pass.
+        forwards = 1 + (stage.objective.forwards - 1) * plan.recipe.lora.top_layers
+        seconds = tokens * forwards / tokens_per_second
         seconds += stage.objective.preparation_seconds(measured)
         number = stage.texts or stage.budget.texts * len(columns)
         stages.append(StageEstimate(name=name, texts=number, tokens=tokens, seconds=seconds))
