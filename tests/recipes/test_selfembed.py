@@ -77,6 +77,8 @@ def test_trained_in_front_of_the_map_that_is_shipped(model, tmp_path, monkeypatc
     assert list(record["trained"]["self_retrieval_ndcg@10"]) == ["as it is"], "the map is in it already"
     stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     assert [type(module).__name__ for module in stock] == ["Transformer", "WeightedLayerPooling", "Pooling", "Dense"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "leave out WeightedLayerPooling and Dense and give other vectors" in card
     recipe = override(find_recipe("selfembed"), SETTINGS)
     raw = build_embedder(load_backbone(model), recipe.embedder, device="cpu")
     search = Judge(make_plan(model, Corpus(CORPUS), recipe, dtype="float32", device="cpu"), tmp_path / "x", silent)

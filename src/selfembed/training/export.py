@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def export_embedder(
             cosine_to_model_in_memory=compare(expected, without_map(reloaded), trained),
         )
         record.to_file(staging / RECORD)
-        (staging / "README.md").write_text(model_card(recipe, record))
+        (staging / "README.md").write_text(model_card(recipe, record, [type(module).__name__ for module in reloaded]))
     return reloaded.to(trained.device)
 
 
@@ -185,8 +186,14 @@ def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: Senten
     return round(cosine, 6)
 
 
-def model_card(recipe: Recipe, record: RunRecord) -> str:
-    """Writes the folder's README.md."""
+def model_card(recipe: Recipe, record: RunRecord, modules: Sequence[str]) -> str:
+    """Writes the folder's README.md.
+
+    Args:
+        recipe: The recipe of the run.
+        record: The record of the run.
+        modules: Names of the embedder's modules.
+    """
     config = recipe.embedder
     stages = "\n".join(
         f"| {name} | {stage.objective.display_name} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
@@ -217,7 +224,7 @@ model = SentenceTransformer("path/to/this/folder"{", trust_remote_code=True" if 
 vectors = model.encode(["a text", "another text"])
 similarities = model.similarity(vectors, vectors)
 ```
-{_PERMISSION if several else ""}{_instructions(record)}
+{_PERMISSION if several else ""}{_behind_pooling(modules)}{_instructions(record)}
 | | |
 |---|---|
 | pooling | {config.pooling} |{memory}
@@ -239,6 +246,18 @@ generates text. The backbone's licence applies.
 {bibtex}
 ```
 """
+
+
+def _behind_pooling(modules: Sequence[str]) -> str:
+    """Says what a server may leave out; nothing where there are but a decoder and its pooling."""
+    more = [name for name in modules if name in ("WeightedLayerPooling", "Dense")]
+    if not more:
+        return ""
+    return (
+        f"\nIts modules are {', '.join(modules)}. Servers and converters that know decoder and pooling alone (vLLM, "
+        f"llama.cpp) leave out {' and '.join(more)} and give other vectors: compare a few with those of "
+        "sentence-transformers before you rely on one.\n"
+    )
 
 
 def _material(recipe: Recipe, record: RunRecord) -> str:
