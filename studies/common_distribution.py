@@ -40,7 +40,7 @@ BATCH = 32
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with wiki/")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with wiki/")
     parser.add_argument("--texts", type=int, default=1000, help="that the reference is the mean of")
     parser.add_argument("--judged", type=int, default=100, help="further texts whose targets are compared")
     parser.add_argument("--max-length", type=int, default=96)

@@ -23,7 +23,7 @@ KEPT = ("NOUN", "PROPN", "ADJ")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with ud/ and en_ewt_sm-0.1/")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with ud/ and en_ewt_sm-0.1/")
     parser.add_argument("--taggers", nargs="+", help="default: hanta and the pipeline in the data folder")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the results")
     arguments = parser.parse_args()
