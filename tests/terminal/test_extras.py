@@ -25,7 +25,7 @@ def without(modules: str, *arguments: str) -> tuple[int, str, list[str]]:
     return run.returncode, run.stdout, [line for line in run.stderr.splitlines() if line.startswith("selfembed")]
 
 
-TEXT2TOKEN = ["train", "--recipe", "text2token"]
+TEXT2TOKEN = ["train", "--recipe", "text2token", "--corpus", "python-docs", "--out", "o", "--model", "M"]
 
 
 @pytest.mark.parametrize(
@@ -36,36 +36,12 @@ TEXT2TOKEN = ["train", "--recipe", "text2token"]
         ("matplotlib", ["explain", "folder", "--corpus", "python-docs", "--html", "page.html"], "explain"),
         (
             "HanTa",
-            [
-                "train",
-                "--recipe",
-                "text2token",
-                "--corpus",
-                "python-docs",
-                "--out",
-                "o",
-                "--tagger",
-                "hanta",
-                "--model",
-                "M",
-            ],
+            [*TEXT2TOKEN, "--tagger", "hanta"],
             "tagger",
         ),
         (
             "spacy",
-            [
-                "train",
-                "--recipe",
-                "text2token",
-                "--corpus",
-                "python-docs",
-                "--out",
-                "o",
-                "--tagger",
-                "xx",
-                "--model",
-                "M",
-            ],
+            [*TEXT2TOKEN, "--tagger", "xx"],
             "spacy",
         ),
     ],

@@ -1,7 +1,4 @@
-"""How a raw backbone may be read as an embedder before any training, and how well each way does.
-
-Shapes: N texts, D hidden.
-"""
+"""How a raw backbone may be read as an embedder before any training, and how well each way does."""
 
 from __future__ import annotations
 

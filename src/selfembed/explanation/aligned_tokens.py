@@ -128,14 +128,15 @@ def decodable(embedder: SentenceTransformer) -> SentenceTransformer:
     An affine map is left out, and so are word embeddings that were added to the states; of several poolings the one of
     the last token is taken. Modules are shared.
     """
-    transformer, *behind = without_map(embedder).children()
+    unmapped = without_map(embedder)
+    transformer, *behind = unmapped.children()
     plain = [module for module in behind if not isinstance(module, WeightedLayerPooling)]
     for place, module in enumerate(plain):
         if isinstance(module, Pooling) and not isinstance(module.pooling_mode, str):
             mode = "lasttoken" if "lasttoken" in module.pooling_mode else module.pooling_mode[0]
             plain[place] = Pooling(module.embedding_dimension, pooling_mode=mode)
     if plain == behind:
-        return without_map(embedder)
+        return unmapped
     found = SentenceTransformer(modules=[transformer, *plain], device=str(embedder.device))
     found.max_seq_length = embedder.max_seq_length
     return found.eval()

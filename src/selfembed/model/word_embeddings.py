@@ -17,13 +17,13 @@ _PROBE = "The council of the old harbour town met on Tuesday to speak about the 
 
 
 def word_and_state(transformer: Transformer, share: float) -> WeightedLayerPooling:
-    """Makes the module that gives every token its final hidden state plus ``share`` times its input embedding.
+    """Makes the module that gives every token its final hidden state plus `share` times its input embedding.
 
     Both count at their root mean square over the tokens of a short text, so that at 1 they weigh the same in any
     decoder. The weights are divided by their sum, which changes the embedding's length alone.
 
     Args:
-        transformer: The decoder, whose configuration has ``output_hidden_states`` on.
+        transformer: The decoder, whose configuration has `output_hidden_states` on.
         share: The weight of the input embeddings, above 0.
 
     Returns:

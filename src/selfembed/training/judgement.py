@@ -77,6 +77,11 @@ class Judge:
                 save_file({"vectors_ND": torch.from_numpy(vectors_ND)}, staging)
         return self.choice(load_file(self.file)["vectors_ND"].numpy())
 
+    @cached_property
+    def spectrum_DD(self) -> np.ndarray:
+        """The decoder layer's singular vectors."""
+        return spectrum(self.plan.backbone.head().weight)
+
     def judge(self, embedder: SentenceTransformer) -> Judgement:
         """Says whether a trained embedder finds more than the raw one."""
         plan, raw, length = self.plan, self.raw, embedder.max_seq_length
@@ -96,15 +101,14 @@ class Judge:
         return Judgement(keep == "trained", affine_map, record)
 
     def vectors(self, embedder: SentenceTransformer, name: str) -> np.ndarray:
-        """Encodes the texts of the self-retrieval, ``vectors_ND``."""
+        """Encodes the texts of the self-retrieval, `vectors_ND`."""
         embedder.max_seq_length = fitting_length(self.plan.backbone, self.plan.recipe.embedder, _LENGTH)
         return encode(embedder, self.search.texts, progress=self.progress, task=f"self-retrieval, {name}")
 
     def choice(self, vectors_ND: np.ndarray) -> Choice:
         """Chooses the map of embeddings of the texts of the self-retrieval."""
-        spectrum_DD = spectrum(self.plan.backbone.head().weight)
-        parts = vectors_ND.shape[1] // len(spectrum_DD)
-        return choose_map(self.search, vectors_ND, spectrum_DD=spectrum_DD, parts=parts)
+        parts = vectors_ND.shape[1] // len(self.spectrum_DD)
+        return choose_map(self.search, vectors_ND, spectrum_DD=self.spectrum_DD, parts=parts)
 
     def as_it_is(self, vectors_ND: np.ndarray) -> Choice:
         """Leaves embeddings as they are, which have their map behind them."""
