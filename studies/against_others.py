@@ -146,14 +146,26 @@ def readers(options: argparse.Namespace) -> dict[str, Callable[[], domains.Domai
     }
 
 
+def lead(seeds: dict[str, Any], other: dict[str, Any]) -> str:
+    """The mean difference of two rows' first seeds, query by query, with its standard error."""
+    first, second = (next(iter(row.values()))["alone"]["by_query"] for row in (seeds, other))
+    lead_Q = np.subtract(first, second)
+    return f"{lead_Q.mean():+.3f} ± {lead_Q.std(ddof=1) / len(lead_Q) ** 0.5:.3f}"
+
+
 def table(results: dict[str, Any]) -> str:
     """All results as Markdown."""
     lines = ["# Against what people use", ""]
-    lines += ["nDCG@10, mean over seeds, 95 % interval over the queries of the first seed."]
+    lines += [
+        "nDCG@10, mean over seeds, 95 % interval over the queries of the first seed; differences ± a standard error."
+    ]
     for name, domain in results["domains"].items():
         size = f"{domain['queries']} queries, {domain['documents']} documents"
         lines += ["", f"## {name}: {domain['question']}, {size}", ""]
-        lines += ["| row | alone | + BM25, stemmed | seeds | minutes |", "|---|---|---|---|---|"]
+        lines += [
+            "| row | alone | + BM25, stemmed | alone, less stemmed BM25 | less MiniLM | seeds | minutes |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for row, seeds in domain["rows"].items():
             first = next(iter(seeds.values()))
             cells = []
@@ -162,6 +174,8 @@ def table(results: dict[str, Any]) -> str:
                 bounds = first[side]["interval"] if values else []
                 cells.append(f"{np.mean(values):.3f} ({bounds[0]:.3f}-{bounds[1]:.3f})" if values else "")
             minutes = [one["notes"]["minutes"] for one in seeds.values() if "minutes" in one["notes"]]
+            others = (domain["rows"].get(name) for name in ("bm25-stemmed", "minilm"))
+            cells += [lead(seeds, other) if other and other is not seeds else "" for other in others]
             took = f"{np.mean(minutes):.1f}" if minutes else ""
             lines.append(f"| {row} | {' | '.join(cells)} | {len(seeds)} | {took} |")
     return "\n".join(lines) + "\n"
