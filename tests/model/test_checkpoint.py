@@ -150,7 +150,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "folder of a GGUF file": (gguf_beside_nothing, r"no config.json .*; give the file itself, .*/model-q8.gguf"),
     "pointer": (pointer, r"model.safetensors is a Git LFS pointer; expected the weights themselves; fetch them"),
     "own code": (own_code, r"config.json cannot be read .*use `trust_remote_code=True`"),
-    "tokenizer of a larger model": (larger_tokenizer, r"its tokenizer has the token .* of number 300, and .* only 300"),
+    "tokenizer of a larger model": (larger_tokenizer, r"has the token .* of number 300, and .* only 300"),
     "added token": (lambda f: larger_tokenizer(f, ["colour"]), r"the token 'colour' of number 640, and .* only 640"),
     "added padding": (lambda f: larger_tokenizer(f, padding="<pad>"), r"the token '<pad>' of number 640, and"),
     "whole numbers": (lambda f: plain(f, whole_numbers), r"up_proj.weight is int8, which is quantized"),

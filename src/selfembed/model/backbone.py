@@ -28,7 +28,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from selfembed.errors import InputError
 from selfembed.ground.hashing import files_hash
 from selfembed.ground.options import Range, check_options
-from selfembed.model.checkpoint import HEAD, listed, read_tensors, require_no_adapter, require_plain, require_whole, weight_files
+from selfembed.model.checkpoint import (
+    HEAD,
+    listed,
+    read_tensors,
+    require_no_adapter,
+    require_plain,
+    require_whole,
+    weight_files,
+)
 from selfembed.model.gguf import convert_gguf, embedded_gguf
 from selfembed.model.modes import mode_kept, turn_adapters_off
 from selfembed.model.prompt import padding_token, text_backend
