@@ -175,7 +175,7 @@ LABELLED = [
 
 @pytest.mark.parametrize("kind", ["tsv", "csv.gz", "jsonl", "parquet"])
 @pytest.mark.parametrize("form", [int, str, bool])
-@pytest.mark.parametrize("name", ["label", "relevance", "score"])
+@pytest.mark.parametrize("name", ["label", "Label", "relevance", "score", "y"])
 def test_rows_labelled_0_are_negatives(kind, form, name, tmp_path):
     rows = [{"question": q, "answer": a, name: form(label)} for q, a, label in LABELLED]
     if form is str and kind == "csv.gz":
@@ -204,6 +204,8 @@ def test_labels_that_are_all_1_say_nothing():
     assert examples.fingerprint == read_examples(rows.remove_columns("label")).fingerprint
     graded = rows.remove_columns("label").add_column("score", [0.25, 1.0, 0.0])
     assert read_examples(graded).fingerprint == examples.fingerprint, "a score is no label"
+    topics = rows.remove_columns("label").add_column("class", ["ships", "bread", "ships"])
+    assert read_examples(topics).fingerprint == examples.fingerprint, "a topic is no label"
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,13 @@ def test_rows_that_quotes_glue_in_csv_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="line 5: malformed CSV .a quote opened 2 lines before.*double that quote"):
         list(read_rows(file, every, Ledger()))
+    file.write_text(
+        'text,label\nThe bridge.,good\n"Nobody told us.,bad\nThe mayor.,good\nA bell.",bad\nA shame.,good\n'
+    )
+    with pytest.raises(InputError, match="line 5: malformed CSV .a quote opened 2 lines before"):
+        list(read_rows(file, every, Ledger()))
+    file.write_text('text,label\nA,good\n"Dear sir,\nI write, as ever,\nyours, Ann",good\n')
+    assert [row["text"] for row in read_rows(file, every, Ledger())][1].endswith("yours, Ann")
     file.write_text('id,text\n1,"A letter\nDear sir, yes\n\n2, or rather 3, came\n"\n2,b\n')
     assert [row["text"] for row in read_rows(file, every, Ledger())][0].startswith("A letter\nDear")
 
@@ -131,6 +138,33 @@ def test_columns_are_chosen_over_many_rows(tmp_path: Path) -> None:
     assert corpus.report.skipped == {"row without 'text'": 30}
     later = [{"n": 1, "body": None}, {"n": 2}, {"body": "words"}, {"n": 3, "body": "more"}]
     assert list(Corpus(write(tmp_path / "b.json", later))) == ["words", "more"]
+
+
+def test_a_column_with_a_number_among_its_strings_may_hold_the_texts(tmp_path: Path) -> None:
+    rows = [{"id": "a", "body": 3}, {"id": "b", "body": "good text"}]
+    with pytest.raises(InputError, match="no column 'text' and several columns of strings; the columns are .id., "):
+        Corpus(write(tmp_path / "a.jsonl", rows)).texts()
+    ages = [{"age": 3, "body": "one"}, {"age": "unknown", "body": "two"}, {"age": 4, "body": "three"}]
+    assert list(Corpus(write(tmp_path / "b.jsonl", ages))) == ["one", "two", "three"]
+
+
+def test_all_columns_are_those_of_late_rows_too(tmp_path: Path) -> None:
+    rows = [{"id": str(i)} for i in range(1_500)] + [{"id": "x", "title": "late"}]
+    file = write(tmp_path / "a.jsonl", rows)
+    assert list(read_rows(file, every, Ledger()))[-1] == rows[-1]
+    rows[0]["title"] = "early"
+    assert list(read_rows(write(file, rows), lambda columns: ["id"], Ledger()))[-1] == {"id": "x"}
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "tsv", "jsonl", "json"])
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_says_so(suffix: str, mark: str, tmp_path: Path) -> None:
+    file = tmp_path / f"a.{suffix}"
+    content = {"jsonl": '{"text": "harbour"}\n', "json": '[{"text": "harbour"}]'}.get(suffix, "text\nharbour\n")
+    file.write_bytes(f"\ufeff{content}".encode(mark))
+    with pytest.raises(InputError, match="invalid utf-8 .begins as UTF-16 does.; convert it to UTF-8, or give"):
+        Corpus(file).texts()
+    assert list(Corpus(file, encoding="utf-16"))[-1].endswith("harbour")
 
 
 @pytest.mark.parametrize(

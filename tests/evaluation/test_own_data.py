@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,7 @@ PAIR, LABELLED, JUDGED = {"text1": "a b", "text2": "c d"}, {"text": "a b"}, {"qu
         (retrieval_task, [JUDGED], r"no column 'relevance' or 'score' among 'query', 'document'; expected 'query', "),
         (classification_task, [LABELLED | {"label": "x"}], r"the label 'x' has one text; expected two"),
         (classification_task, [LABELLED | {"label": None}], r"row 1 has the label None"),
+        (classification_task, [LABELLED | {"label": x} for x in (1, "1")], r"some labels are words and some are num"),
         (clustering_task, [LABELLED | {"label": "x"}], r"only label is 'x'; expected two"),
         (reranking_task, [{"query": "a", "positive": "b", "negative": "c"}], r"no query has both positive and neg"),
     ],
@@ -259,6 +261,12 @@ def test_other_bad_places(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no query has a relevant document"):
         retrieval_task(folder)
     judgements.write_text(whole)
+    documents = (folder / "corpus.jsonl").read_text()
+    for row, column in (({"_id": "x", "text": 5}, "text"), ({"_id": "x", "text": "a", "title": 5}, "title")):
+        (folder / "corpus.jsonl").write_text(documents.rstrip("\n") + "\n" + json.dumps(row) + "\n")
+        with pytest.raises(InputError, match=rf"corpus.jsonl: row \d+ has 5 as '{column}'; expected a text"):
+            retrieval_task(folder)
+    (folder / "corpus.jsonl").write_text(documents)
     (folder / "queries.jsonl").unlink()
     with pytest.raises(InputError, match="has no file 'queries'"):
         retrieval_task(folder)

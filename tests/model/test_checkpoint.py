@@ -84,6 +84,40 @@ def adapter(folder: Path, *, whole: bool = False) -> None:
         tiny_model("llama").save_pretrained(folder)
 
 
+def adapter_alone(folder: Path) -> None:
+    adapter(folder)
+    (folder / "config.json").unlink()
+
+
+def gguf_beside_nothing(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model-q8.gguf").write_bytes(b"GGUF")
+
+
+def pointer(folder: Path) -> None:
+    plain(folder)
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def own_code(folder: Path) -> None:
+    plain(folder, model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+
+
+def larger_tokenizer(folder: Path, tokens: list[str] | None = None, *, padding: str | None = None) -> None:
+    """A tokenizer with more tokens than the model has embeddings: those it was trained with, or added ones."""
+    save_tiny("llama", folder, tied=False, **({} if tokens or padding else {"vocab_size": 300}))
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(tokens or [])
+    if padding:
+        tokenizer.add_special_tokens({"pad_token": padding})
+    tokenizer.save_pretrained(folder)
+
+
+def whole_numbers(tensors):
+    return {name: t.to(torch.int8) if name.endswith("up_proj.weight") else t for name, t in tensors.items()}
+
+
 def float8(tensors):
     return {name: t.to(torch.float8_e4m3fn) if "proj" in name else t for name, t in tensors.items()}
 
@@ -112,6 +146,14 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "index out of the folder": (bad_index('{"weight_map": {"a": "../a.safetensors"}}'), r"expected a weight_map"),
     "adapter": (adapter, r"an adapter of someone/base, not a model; .*; merge it into that one"),
     "adapter beside a model": (lambda f: adapter(f, whole=True), r"an adapter of someone/base"),
+    "adapter alone": (adapter_alone, r"an adapter of someone/base, not a model; .*; merge it into that one"),
+    "folder of a GGUF file": (gguf_beside_nothing, r"no config.json .*; give the file itself, .*/model-q8.gguf"),
+    "pointer": (pointer, r"model.safetensors is a Git LFS pointer; expected the weights themselves; fetch them"),
+    "own code": (own_code, r"config.json cannot be read .*use `trust_remote_code=True`"),
+    "tokenizer of a larger model": (larger_tokenizer, r"has the token .* of number 300, and .* only 300"),
+    "added token": (lambda f: larger_tokenizer(f, ["colour"]), r"the token 'colour' of number 640, and .* only 640"),
+    "added padding": (lambda f: larger_tokenizer(f, padding="<pad>"), r"the token '<pad>' of number 640, and"),
+    "whole numbers": (lambda f: plain(f, whole_numbers), r"up_proj.weight is int8, which is quantized"),
     "infinity": (lambda f: plain(f, spoilt(NORM, torch.inf)), rf"{NORM} holds infinity or NaN"),
     "minus infinity, bfloat16": (lambda f: plain(f, spoilt(NORM, -torch.inf, torch.bfloat16)), rf"{NORM} holds inf"),
     "NaN, float16": (lambda f: plain(f, spoilt("lm_head.weight", torch.nan, torch.float16)), r"lm_head.weight holds"),

@@ -20,6 +20,7 @@ from selfembed.errors import InputError
 
 _HEAD = 1_000  # rows looked at together
 _MAX_LINES = 10_000  # of a field
+_MOST_WORDS, _LONGEST_WORD = 1_000, 30  # labels remembered, and their characters
 _DIGITS = re.compile(r"\d+")
 _COLUMN_WORD = re.compile(
     r"\b(abstract|answer|article|body|caption|column|comment|content|description|document|feedback|headline|message"
@@ -96,6 +97,7 @@ def _quoted_rows(
 
     rows = csv.reader(watched(), delimiter=delimiter, strict=True)
     header: list[str] = []
+    ends: tuple[set[str], set[str]] = set(), set()  # words that stand in the first and last column
     while True:
         seen.clear()
         try:
@@ -115,20 +117,33 @@ def _quoted_rows(
         elif len(row) != len(header):
             problem = f"{len(row)} fields under a header of {len(header)}"
             ledger.bad("malformed CSV", place, "correct or remove that row", problem)
-        elif len(seen) > 1 and _glued(list(seen), delimiter, len(header)):
+        elif len(seen) > 1 and _glued(list(seen), delimiter, len(header), ends):
             problem = f"a quote opened {len(seen) - 1} lines before, and what it spans looks like rows of their own"
             ledger.bad("malformed CSV", place, "double that quote, or enclose its field in quotes", problem)
         else:
+            for known, cell in zip(ends, (row[0], row[-1]), strict=True):
+                if len(known) < _MOST_WORDS and 0 < len(cell) <= _LONGEST_WORD and " " not in cell:
+                    known.add(cell)
             yield row
 
 
-def _glued(lines: list[str], delimiter: str, width: int) -> bool:
-    """Whether lines that quotes hold together are each a row: enough fields, numbered at the beginning or end."""
+def _glued(lines: list[str], delimiter: str, width: int, ends: tuple[set[str], set[str]]) -> bool:
+    """Whether lines that quotes hold together are each a row.
+
+    They are where each has enough fields, and is numbered at its beginning or end, or has a word there that other rows
+    have, as labels are; one new label is no contradiction.
+    """
     cells = [line.rstrip("\r\n").split(delimiter) for line in lines]
     if width < 2 or any(len(row) < width for row in cells):
         return False
     shapes = ({_DIGITS.sub("9", row[end].strip()) for row in cells} for end in (0, -1))
-    return any(len(shape) == 1 and "9" in next(iter(shape)) for shape in shapes)
+    if any(len(shape) == 1 and "9" in next(iter(shape)) for shape in shapes):
+        return True
+    words = ({row[end] for row in cells} for end in (0, -1))
+    return any(
+        found & known and len(found - known) <= 1 and all(0 < len(word) <= _LONGEST_WORD for word in found)
+        for found, known in zip(words, ends, strict=True)
+    )
 
 
 def _unquoted_rows(first: str, lines: Iterator[str], place: Place, ledger: Ledger) -> Iterator[list[str]]:

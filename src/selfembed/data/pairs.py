@@ -25,8 +25,9 @@ _POSITIVE = ("positive", "answer", "pos")
 _NEGATIVE = re.compile(r"(?:hard_)?negative(?:_?(\d+))?|neg")
 _LABEL = (
     "label", "labels", "relevance", "relevant", "is_relevant", "is_answer", "is_correct", "is_duplicate", "correct",
-    "match", "target", "score",
+    "match", "target", "gold_label", "judgement", "judgment", "class", "gold", "y", "score",
 )  # fmt: skip
+_PERHAPS_LABEL = ("class", "gold", "y", "score")  # labels where they are 1 and 0; else how alike, a teacher's, a topic
 _TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 _MOST_LABELLED = 8  # negatives of a row that labels make
 
@@ -159,7 +160,8 @@ def _read(source: Any, where: str) -> tuple[list[str], Rows, list[int] | None]:
     def choose(columns: Columns) -> Sequence[str]:
         nonlocal label
         names.update(_our_names(columns.names, where))
-        label = next((name for name in _LABEL if name in columns.names and name not in names), "")
+        folded = {name.lower(): name for name in reversed(columns.names) if name not in names}
+        label = next((folded[name] for name in _LABEL if name in folded), "")
         return [*names, *([label] if label else [])]
 
     rows: Rows = []
@@ -172,8 +174,8 @@ def _read(source: Any, where: str) -> tuple[list[str], Rows, list[int] | None]:
     if not label:
         return list(names.values()), rows, None
     found = [_truth(value) for value in labels]
-    if label == "score" and set(found) != {0, 1}:
-        return list(names.values()), rows, None  # how alike, or a teacher's
+    if label.lower() in _PERHAPS_LABEL and set(found) != {0, 1}:
+        return list(names.values()), rows, None
     for number, (value, truth) in enumerate(zip(labels, found, strict=True), 1):
         if truth is None:
             raise InputError(

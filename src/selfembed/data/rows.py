@@ -40,7 +40,7 @@ class Columns:
 
     Attributes:
         names: All columns, or all keys that the first rows have.
-        strings: The columns that hold strings, or that have no value in the first rows.
+        strings: The columns whose values are strings, half of them at least, or that have none in the first rows.
         place: Where they were found, for messages.
         from_first_line: Whether the names are a file's first line, which may be no header after all.
     """
@@ -115,13 +115,22 @@ def column_names(path: Path) -> tuple[str, ...]:
 
 
 def decoded(file: Opened, encoding: str, *, newline: str | None = None) -> TextIO:
-    """Decodes a file; bytes that are not in the encoding become lone surrogates, which `problem_of` finds."""
-    encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding  # drops a mark
+    """Decodes a file; bytes that are not in the encoding become lone surrogates, which `problem_of` finds.
+
+    Raises:
+        UnicodeError: The file begins as UTF-16 does and shall be read as UTF-8.
+    """
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        if file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise UnicodeError("begins as UTF-16 does")
+        encoding = "utf-8-sig"  # drops a mark
     return io.TextIOWrapper(file, encoding, errors="surrogateescape", newline=newline)
 
 
 def with_columns(rows: Iterable[Any], choose: Choose, place: Place) -> Iterator[Any]:
     """Yields rows that each name their columns, reduced to the columns chosen from the first thousand rows.
+
+    Where all of them are chosen, later rows keep columns of their own too.
 
     Args:
         rows: Dictionaries; anything else is left as it is.
@@ -149,7 +158,7 @@ def with_columns(rows: Iterable[Any], choose: Choose, place: Place) -> Iterator[
     chosen: Sequence[str] | None = None
     if objects := [row for _, row in head if isinstance(row, Mapping)]:
         place.number = next(number for number, row in head if isinstance(row, Mapping))
-        chosen = choose(_columns_of(objects, place))
+        chosen = _chosen(objects, choose, place)
     for number, row in head:
         place.number = number
         yield _reduced(row, chosen)
@@ -158,7 +167,7 @@ def with_columns(rows: Iterable[Any], choose: Choose, place: Place) -> Iterator[
         raise failure
     for row in stream:
         if chosen is None and isinstance(row, Mapping):
-            chosen = choose(_columns_of([row], place))
+            chosen = _chosen([row], choose, place)
         yield _reduced(row, chosen)
 
 
@@ -195,16 +204,25 @@ def _text_rows(text: TextIO, found: str, choose: Choose, ledger: Ledger, place: 
 
 
 def _columns_of(rows: Sequence[Mapping[str, Any]], place: Place) -> Columns:
-    names: dict[str, bool] = {}
+    names: dict[str, int] = {}  # how many more strings than other values
     for row in rows:
         for key, value in row.items():  # a null may stand for a string
-            names[key] = names.get(key, True) and (value is None or isinstance(value, str))
-    strings = tuple(name for name, are in names.items() if are)
+            names[key] = names.get(key, 0) + (0 if value is None else 1 if isinstance(value, str) else -1)
+    strings = tuple(name for name, more in names.items() if more >= 0)
     return Columns(names=tuple(names), strings=strings, place=place)
 
 
+_EVERY: list[str] = []  # this very object: no column of a row is left out
+
+
+def _chosen(rows: Sequence[Mapping[str, Any]], choose: Choose, place: Place) -> Sequence[str]:
+    columns = _columns_of(rows, place)
+    chosen = choose(columns)
+    return _EVERY if chosen and tuple(chosen) == columns.names else chosen
+
+
 def _reduced(row: Any, chosen: Sequence[str] | None) -> Any:
-    if chosen is None or not isinstance(row, Mapping):
+    if chosen is None or chosen is _EVERY or not isinstance(row, Mapping):
         return row
     return {name: row[name] for name in chosen if name in row}
 

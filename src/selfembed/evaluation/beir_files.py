@@ -30,8 +30,8 @@ def retrieval_split(folder: Path, split: str) -> dict[str, Any]:
         split: The split whose judgements are read.
 
     Raises:
-        InputError: A file or column is missing, an id is there twice, a score is no whole number, or no query has a
-            relevant document.
+        InputError: A file or column is missing, an id is there twice, a text or title is none, a score is no whole
+            number, or no query has a relevant document.
     """
     parts = {}
     for part in ("corpus", "queries"):
@@ -43,8 +43,8 @@ def retrieval_split(folder: Path, split: str) -> dict[str, Any]:
         if repeated is not None:
             raise InputError(f"{file}: the id {repeated!r} is there twice; expected one row an id; remove one")
         if part == "corpus" and "title" in columns:
-            chosen["title"] = [value or "" for value in columns["title"]]
-        parts[part] = Dataset.from_dict({**chosen, "text": [value or "" for value in chosen["text"]]})
+            chosen["title"] = _texts_or_none(columns["title"], file, "title")
+        parts[part] = Dataset.from_dict({**chosen, "text": _texts_or_none(chosen["text"], file, "text")})
     file = find_file(folder / "qrels", split) or needed_file(folder, "qrels")
     judged = choose_columns(read_columns(file), file, _JUDGEMENTS)
     relevant: dict[str, dict[str, int]] = {}
@@ -59,6 +59,14 @@ def retrieval_split(folder: Path, split: str) -> dict[str, Any]:
             f"{file}: no query has a relevant document in the corpus; expected ids of both; correct the ids"
         )
     return {**parts, "queries": parts["queries"].select(known), "relevant_docs": relevant, "top_ranked": None}
+
+
+def _texts_or_none(values: list[Any], file: Path, column: str) -> list[str]:
+    """Returns the texts of a column, "" where a row has none."""
+    for row, value in enumerate(values, 1):
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{file}: row {row} has {value!r} as {column!r}; expected a text; correct or remove it")
+    return [value or "" for value in values]
 
 
 def judged_split(file: Path) -> dict[str, Any]:

@@ -223,6 +223,8 @@ def _labelled(file: Path) -> Columns:
             raise InputError(
                 f"{file}: row {row} has the label {label!r}; expected a word or a whole number; correct or remove it"
             )
+    if len({isinstance(label, str) for label in columns["label"]}) > 1:
+        raise InputError(f"{file}: some labels are words and some are numbers; expected one kind; correct them")
     return columns
 
 

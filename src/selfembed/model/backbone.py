@@ -28,9 +28,18 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from selfembed.errors import InputError
 from selfembed.ground.hashing import files_hash
 from selfembed.ground.options import Range, check_options
-from selfembed.model.checkpoint import HEAD, listed, read_tensors, require_plain, require_whole, weight_files
+from selfembed.model.checkpoint import (
+    HEAD,
+    listed,
+    read_tensors,
+    require_no_adapter,
+    require_plain,
+    require_whole,
+    weight_files,
+)
 from selfembed.model.gguf import convert_gguf, embedded_gguf
 from selfembed.model.modes import mode_kept, turn_adapters_off
+from selfembed.model.prompt import padding_token, text_backend
 from selfembed.model.tokenizer import load_tokenizer
 
 EMBEDDED = "embedded"
@@ -227,13 +236,20 @@ def require_decoder(backbone: Backbone) -> None:
     """
     name = backbone.name
     if not (backbone.folder / "config.json").is_file():
-        raise InputError(f"model {name}: no config.json in {backbone.folder}; expected a transformers model folder")
+        require_no_adapter(name, backbone.folder)
+        ggufs = sorted(file.name for file in backbone.folder.glob("*.gguf"))
+        instead = f"; give the file itself, {backbone.folder / ggufs[0]}" if ggufs else ""
+        raise InputError(
+            f"model {name}: no config.json in {backbone.folder}; expected a transformers model folder{instead}"
+        )
     try:
         config = backbone.config
     except Exception as error:
+        own_code = not backbone.trust_remote_code and "trust_remote_code" in str(error)
+        instead = "; if you trust the code that comes with it, use `trust_remote_code=True`" if own_code else ""
         raise InputError(
             f"model {name}: its config.json cannot be read ({str(error).strip().splitlines()[0]}); "
-            "expected that of a transformers model"
+            f"expected that of a transformers model{instead}"
         ) from error
     encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or backbone.trust_remote_code
@@ -259,6 +275,34 @@ def require_decoder(backbone: Backbone) -> None:
         raise InputError(
             f"model {name}: its tokenizer {type(tokenizer).__name__} gives no character offsets; "
             "expected one with a tokenizer.json (a fast tokenizer)"
+        )
+    require_rows(name, tokenizer, backbone.vocab_size)
+
+
+def require_rows(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Refuses a tokenizer that gives a text or padding an id beyond the model's embeddings.
+
+    Special tokens may have none, like the image token of Gemma 3: no text is read as one.
+
+    Args:
+        name: Name of the model, for messages.
+        tokenizer: A fast tokenizer.
+        rows: Number of tokens that the model knows.
+
+    Raises:
+        InputError: It gives such an id.
+    """
+    if len(tokenizer) <= rows:
+        return
+    backend = text_backend(tokenizer)
+    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    special.discard(padding_token(tokenizer))
+    beyond = {token: i for token, i in backend.get_vocab().items() if i >= rows and token not in special}
+    if beyond:
+        token = min(beyond, key=lambda token: beyond[token])
+        raise InputError(
+            f"model {name}: its tokenizer has the token {token!r} of number {beyond[token]}, and its config.json only "
+            f"{rows} tokens; expected the tokenizer that belongs to the weights"
         )
 
 

@@ -19,6 +19,7 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 HEAD = "lm_head.safetensors"  # the decoder layer of a finished embedder, whose own model has none
 _LAYER = re.compile(r"(.*?)\.?(?<![^.])\d+\.")  # what stands before the first number in a tensor's name
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _BUFFERS = ("inv_freq", "masked_bias")  # what old versions of transformers saved beside the weights
 
 
@@ -72,10 +73,7 @@ def require_plain(name: str, folder: Path, config: PretrainedConfig) -> None:
     Raises:
         InputError: The folder holds an adapter, quantized weights or no safetensors, or a file is missing or damaged.
     """
-    if (folder / "adapter_config.json").is_file():
-        raise InputError(
-            f"model {name}: {_adapter_of(folder)}; expected a whole model; merge it into that one (merge_and_unload)"
-        )
+    require_no_adapter(name, folder)
     quantization = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
     if quantization:
         settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
@@ -95,6 +93,12 @@ def require_plain(name: str, folder: Path, config: PretrainedConfig) -> None:
         if not file.is_file():
             raise InputError(f"model {name}: {file.name} is missing, which {_INDEX} names; download it again")
         if file.suffix == ".safetensors":
+            with file.open("rb") as stream:
+                if stream.read(len(_POINTER)) == _POINTER:
+                    raise InputError(
+                        f"model {name}: {file.name} is a Git LFS pointer; expected the weights themselves; "
+                        "fetch them (git lfs pull)"
+                    )
             try:
                 with safe_open(file, framework="pt"):
                     pass
@@ -104,12 +108,22 @@ def require_plain(name: str, folder: Path, config: PretrainedConfig) -> None:
                 ) from error
 
 
-def _adapter_of(folder: Path) -> str:
+def require_no_adapter(name: str, folder: Path) -> None:
+    """Refuses the folder of an adapter, with or without the config.json of its base.
+
+    Raises:
+        InputError: The folder holds an adapter; the message names its base.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        return
     try:
         base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
     except (OSError, ValueError, TypeError, KeyError):
         base = None
-    return f"an adapter of {base or 'another model'}, not a model"
+    raise InputError(
+        f"model {name}: an adapter of {base or 'another model'}, not a model; expected a whole model; "
+        "merge it into that one (merge_and_unload)"
+    )
 
 
 def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
@@ -212,9 +226,9 @@ def _not_finite(folder: Path, unexpected: set[str]) -> str | None:
         with safe_open(file, framework="pt") as tensors:
             for key in sorted(set(tensors.keys()) - unexpected):
                 tensor = tensors.get_tensor(key)
-                if not tensor.is_floating_point() or not tensor.numel():
-                    continue
-                if tensor.dtype.itemsize < 2:
+                if not tensor.numel() or not (tensor.is_floating_point() or key.endswith(".weight")):
+                    continue  # counters and masks are whole numbers
+                if tensor.dtype.itemsize < 2 or not tensor.is_floating_point():
                     kind = str(tensor.dtype).removeprefix("torch.")
                     return f"{key} is {kind}, which is quantized; expected float32, bfloat16 or float16"
                 if not all(bound.isfinite() for bound in tensor.aminmax()):

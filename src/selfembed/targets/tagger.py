@@ -78,7 +78,7 @@ def require_language(tagger: Tagger, texts: Iterable[str]) -> None:
     if found := other_language(texts, language):
         raise InputError(
             f"tagger {tagger.name}: expected texts in {language_name(language)}, and these are mostly in {found}; "
-            "name a spaCy pipeline of their language as `tagger`, or set `pos=None`, which needs no tagger and keeps "
+            "name a spaCy pipeline of their language as `tagger`, or use `pos=None`, which needs no tagger and keeps "
             "all words"
         )
 

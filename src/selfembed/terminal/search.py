@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 from selfembed.errors import InputError
 from selfembed.ground.extras import require_extra
+from selfembed.ground.options import Range, check_value
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,8 +57,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("--serve: takes its questions in the page; leave out QUESTION, --json and --why")
     if not options.serve and (options.query is None or not options.query.strip()):
         raise InputError("query: empty; expected a question or some words, or --serve")
-    if options.rescore < 0:
-        raise InputError(f"--rescore {options.rescore}: expected at least 0")
+    check_value("rescore", options.rescore, Annotated[int, Range(least=0)])
     folder = options.embedder or Manifest.read(_path(options.index)).embedder
     explained = None
     if options.why:

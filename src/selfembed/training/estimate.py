@@ -88,7 +88,7 @@ def estimate(plan: Plan) -> Estimate:
         number = stage.texts or stage.budget.texts * len(columns)
         stages.append(StageEstimate(name=name, texts=number, tokens=tokens, seconds=seconds))
     parameters = sum(parameter.numel() for parameter in embedder.parameters())
-    memory = max(
+    memory_gib = max(
         training_memory_gib(
             plan.backbone,
             parameters,
@@ -100,7 +100,7 @@ def estimate(plan: Plan) -> Estimate:
     )
     mean_length = sum(lengths) / len(lengths)
     return Estimate(
-        corpus_texts=len(texts), corpus_tokens=round(mean_length * len(texts)), stages=stages, memory_gib=memory
+        corpus_texts=len(texts), corpus_tokens=round(mean_length * len(texts)), stages=stages, memory_gib=memory_gib
     )
 
 

@@ -17,7 +17,7 @@ from selfembed.explanation.reading import read_texts, sample_texts
 from selfembed.explanation.report.hits import hits_section
 from selfembed.explanation.report.losses import losses_section
 from selfembed.explanation.report.material import ReportMaterial
-from selfembed.explanation.report.memory import memory_section
+from selfembed.explanation.report.memory_tokens import memory_section
 from selfembed.explanation.report.parts import dim
 from selfembed.explanation.report.recipe import recipe_section
 from selfembed.explanation.report.scores import SCORES, no_scores_section, scores_section
