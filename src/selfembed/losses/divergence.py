@@ -13,13 +13,14 @@ Shapes: T rows, C rows of a chunk, D hidden, V vocabulary, K support of a sparse
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from selfembed.errors import InputError
+from selfembed.ground.options import Range, check_value
 
 # From hidden states (T, D) to logits (T, V), each row by itself; a bias, scaling or soft-capping are part of it.
 Head = Callable[[Tensor], Tensor]
@@ -159,8 +160,7 @@ def chunks(hidden_TD: Tensor, head: Head, chunk_rows: int | None = None) -> list
     """
     if hidden_TD.ndim != 2 or len(hidden_TD) == 0:
         raise InputError(f"hidden states: of shape {tuple(hidden_TD.shape)}; expected (rows, width), at least one row")
-    if chunk_rows is not None and chunk_rows < 1:
-        raise InputError(f"chunk_rows {chunk_rows}: expected at least 1, or None")
+    check_value("chunk_rows", chunk_rows, Annotated[int, Range(least=1)] | None)
     logits_0V = head(hidden_TD[:0].detach())
     if logits_0V.requires_grad:
         raise InputError(
