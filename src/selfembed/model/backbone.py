@@ -31,7 +31,7 @@ from selfembed.ground.options import Range, check_options
 from selfembed.model.checkpoint import HEAD, listed, read_tensors, require_plain, require_whole, weight_files
 from selfembed.model.gguf import convert_gguf, embedded_gguf
 from selfembed.model.modes import mode_kept, turn_adapters_off
-from selfembed.model.tokenizer import load_tokenizer
+from selfembed.model.tokenizer import load_tokenizer, tokenizer_files, tokenizer_key
 
 EMBEDDED = "embedded"
 _INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in")
@@ -64,8 +64,13 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of all that decides what the model computes."""
-        return files_hash([*self.weight_files, self.folder / "config.json", *self.folder.glob("tokenizer.json")])
+        """Content hash of weights, config and tokenizer files; the tokenizer as it is loaded has a hash of its own."""
+        return files_hash([*self.weight_files, self.folder / "config.json", *tokenizer_files(self.folder)])
+
+    @cached_property
+    def tokenizer_key(self) -> str:
+        """Content hash of the tokenizer as it was loaded, see :func:`selfembed.model.tokenizer.tokenizer_key`."""
+        return tokenizer_key(self.tokenizer)
 
     @property
     def weight_files(self) -> list[Path]:

@@ -248,7 +248,12 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
     tokens = [f"{config.memory_tokens} memory tokens"] if config.memory_tokens else []
     layers = ["all layers"] if config.word_embeddings else []
     key = content_hash(
-        backbone.fingerprint, config.template, config.attention, "dropout off, text is text", *tokens, *layers
+        [backbone.fingerprint, backbone.tokenizer_key],
+        config.template,
+        config.attention,
+        "dropout off, text is text",
+        *tokens,
+        *layers,
     )
     folder = cache_dir() / "embedders" / key[:16]
     if folder.is_dir() and all(file.exists() for file in folder.iterdir()):
