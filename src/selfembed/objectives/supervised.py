@@ -6,7 +6,7 @@ Beside the loss: which labelled example comes when, hard negatives mined anew, w
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,6 +72,10 @@ class Supervised(Objective):
     def pools(self) -> dict[str, Any]:
         """Gives the options of :func:`selfembed.data.batches.pools`; negatives mined anew need some to replace."""
         return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
+
+    def held_tokens(self, longest: Mapping[str, int], *, cut: bool) -> int:
+        """Takes the longest column: gradients are cached, one column after the other."""
+        return max(longest.values())
 
     def check_pairs(self, sets: Sequence[Examples], budget: Budget, *, seed: int) -> None:
         """Refuses sets that no batch can be made of."""
