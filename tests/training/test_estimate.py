@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from runs import PROMPT
-from tiny import SENTENCES
+from tiny import SENTENCES, save_tiny, tiny_tokenizer
 
 from selfembed.data.corpus import Corpus
 from selfembed.data.sampling import choose_rows
@@ -131,20 +131,25 @@ def kept_and_estimated(model, objective, top_layers: float = 1.0, **stage) -> tu
     plan = plan_of(model, objective, steps=1, **stage)
     lora = dataclasses.replace(plan.recipe.lora, top_layers=top_layers)
     plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, lora=lora))
+    # As long as each other, so that little is padding: what is measured is which columns are kept.
+    texts = [" ".join(text.split()[:11]) for text in SENTENCES if len(text.split()) > 10]
+    queries = [" ".join(text.split()[:5]) for text in texts]
+    return measured(plan, texts, {"query": queries} if isinstance(objective, TextPairs | Mixture) else {})
+
+
+def measured(plan: Plan, texts: list[str], columns: dict[str, list[str]]) -> tuple[int, int]:
+    """The same for a step of a plan on texts."""
     (budgeted,) = plan.recipe.stages.values()
+    texts = texts[: budgeted.batch_size]
+    columns = {name: column[: budgeted.batch_size] for name, column in columns.items()}
     embedder = trainable_embedder(plan, plan.backbone)
-    embedder.max_seq_length = LENGTH
+    embedder.max_seq_length = budgeted.max_length
     set_attention_dropout(embedder, 0.1)  # for all objectives, since it keeps masks
     embedder.train()
-    # As long as each other, so that little is padding: what is measured is which columns are kept.
-    texts = [" ".join(text.split()[:11]) for text in SENTENCES if len(text.split()) > 10][: budgeted.batch_size]
-    given = {"texts": texts, "places": range(len(texts)), "make_embedder": lambda: embedder}
-    material = plan.material(max_length=LENGTH, budget=budgeted.budget, **given)
-    if isinstance(objective, TextPairs | Mixture):
-        queries = [" ".join(text.split()[:5]) for text in texts]
-        material = dataclasses.replace(material, columns={"query": queries})
-    prepared = objective.prepare(material)
-    columns = {**material.columns, "text": texts}
+    given = {"texts": texts, "places": range(len(texts)), "columns": columns, "make_embedder": lambda: embedder}
+    material = plan.material(max_length=budgeted.max_length, budget=budgeted.budget, **given)
+    prepared = budgeted.objective.prepare(material)
+    columns = {**columns, "text": texts}
     features = [embedder.preprocess(list(column)) for column in columns.values()]
     fixed = {tensor.untyped_storage().data_ptr() for tensor in (*embedder.parameters(), *embedder.buffers())}
     with peak_of_kept_bytes(fixed) as peak:
@@ -176,8 +181,21 @@ def test_memory_is_that_of_the_columns_that_are_kept(case, tiny_backbone_dir):
         assert estimated <= tokens / 2
 
 
-def test_compression_keeps_what_encoder_and_decoder_read():
-    assert find_recipe("llm2comp-unsup").stages["compression"].objective.held_tokens({"text": 30}, cut=True) == 60
+def test_compression_keeps_what_encoder_and_decoder_read(tmp_path):
+    raw = save_tiny("llama", tmp_path, tied=True, tokenizer=tiny_tokenizer(with_bos=True))
+    texts = [" ".join(" ".join(SENTENCES[at : at + 5]).split()[:38]) for at in range(32)]
+    found = []
+    for name in ("compression", "bag_of_tokens"):
+        recipe = find_recipe("llm2comp-unsup" if name == "compression" else "bag-of-tokens")
+        recipe = dataclasses.replace(recipe, stages={name: recipe.stages[name]})
+        numbers = {"batch_size": 32, "micro_batch_size": 32, "max_length": 100}
+        recipe = override(
+            recipe, numbers | ({"min_context": 4, "min_continuation": 4} if name == "compression" else {})
+        )
+        plan = make_plan(raw, Corpus(iter(texts)), recipe, dtype="float32", device="cpu")
+        found.append(measured(plan, texts, {}))
+    (kept, estimated), (whole, tokens) = found
+    assert kept / whole == pytest.approx(estimated / tokens, rel=0.15)
 
 
 def test_labelled_columns_are_kept_one_after_the_other():
