@@ -12,6 +12,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
+from selfembed.encoding.known import KnownVectors
 from selfembed.encoding.store import TemporaryStore, Vectors, text_key
 from selfembed.encoding.token_budget import TokenBudget, batches_within, budget_on
 from selfembed.errors import InputError
@@ -78,7 +79,7 @@ def encode(
 
 
 def encoded_batches(
-    embedder: SentenceTransformer,
+    embedder: SentenceTransformer | KnownVectors,
     texts: Sequence[str],
     *,
     prompt: str | None = None,
@@ -96,6 +97,12 @@ def encoded_batches(
     Raises:
         InputError: A vector is zero or not finite.
     """
+    if isinstance(embedder, KnownVectors):  # no forward passes
+        for start in range(0, len(texts), _STORED):
+            known = list(range(start, min(start + _STORED, len(texts))))
+            yield known, embedder.encode([texts[row] for row in known])
+            progress(task, known[-1] + 1, len(texts))
+        return
     prompt = prompt_of(embedder, role) if prompt is None else prompt
     for rows in text_batches(embedder, texts, prompt=prompt, role=role, budget=budget, progress=progress, task=task):
         yield rows, _vectors(embedder, [texts[row] for row in rows], prompt, role, settings)
