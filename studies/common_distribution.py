@@ -83,11 +83,12 @@ def main() -> None:
 
 def log_probabilities(embedder: Any, head: Any, texts: Sequence[str]) -> torch.Tensor:
     """Of the raw backbone, float32, shape (texts, vocabulary)."""
-    parts = []
+    found, done = {}, 0
     for rows, log_q_BV in raw_log_probabilities(embedder, head, texts):
-        parts.append(log_q_BV)
-        print(f"  {rows.stop}/{len(texts)}", file=sys.stderr, flush=True)
-    return torch.cat(parts)
+        found |= zip(rows, log_q_BV, strict=True)
+        done += len(rows)
+        print(f"  {done}/{len(texts)}", file=sys.stderr, flush=True)
+    return torch.stack([found[row] for row in range(len(texts))])
 
 
 def mean_of(batches: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -62,14 +62,15 @@ def top_tokens(study: Study, count: int) -> dict[str, Any]:
     embedder = build_embedder(
         plan.backbone, plan.recipe.embedder, max_length=length, dtype=plan.dtype, device=plan.device
     )
-    head, common, kept = plan.backbone.head().to(plan.device), CommonDistribution(), []
+    head, common, kept = plan.backbone.head().to(plan.device), CommonDistribution(), {}
     sample = list(choose_texts(plan.corpus.texts(), count, seed=0)["text"])
-    for rows, log_q_BV in raw_log_probabilities(embedder, head, sample):
+    for rows, log_q_BV in raw_log_probabilities(embedder, head, sample, progress=tell, task="common distribution"):
         common.add(log_q_BV)
-        kept.append(log_q_BV[: max(0, JUDGED - rows.start)].cpu())
-        tell("common distribution", rows.stop, count)
-    log_common_V, judged_BV = common.log_V.cpu(), torch.cat(kept)
-    shown_BV = torch.cat([log_q_BV.cpu() for _, log_q_BV in raw_log_probabilities(embedder, head, TEXTS)])
+        kept |= {row: log_q_V.cpu().clone() for row, log_q_V in zip(rows, log_q_BV, strict=True) if row < JUDGED}
+    log_common_V, judged_BV = common.log_V.cpu(), torch.stack([kept[row] for row in sorted(kept)])
+    shown_BV = torch.cat(
+        [log_q_1V.cpu() for text in TEXTS for _, log_q_1V in raw_log_probabilities(embedder, head, [text])]
+    )
     lists = {name: heaviest(name, shown_BV, log_common_V).tolist() for name in FILTERS}
     div_BK, sub_BK = (heaviest(name, judged_BV, log_common_V) for name in ("div", "sub"))
     decode = plan.backbone.tokenizer.decode

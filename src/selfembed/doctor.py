@@ -203,5 +203,5 @@ def examine_head(
 def examine_training_memory(backbone: Backbone, parameters: int, diagnosis: Diagnosis) -> None:
     """Estimates the memory that training takes."""
     dtype = best_dtype("cuda" if torch.cuda.is_available() else "cpu")
-    gib = training_memory_gib(backbone, parameters, dtype, batch_size=64, max_length=128)
+    gib = training_memory_gib(backbone, parameters, dtype, batch_size=64, tokens=64 * 128)
     diagnosis.add("training memory", f"about {gib:.1f} GiB to train at 64 texts of 128 tokens in {str(dtype)[6:]}")

@@ -8,6 +8,8 @@ from runs import plain_embedder
 from tiny import SENTENCES
 
 from selfembed.data.mining import in_batches, with_mined_negatives
+from selfembed.encoding.encode import encode
+from selfembed.encoding.known import KnownVectors
 
 
 def numbered(name: str, rows: int, negatives: int = 0) -> Dataset:
@@ -31,7 +33,7 @@ def test_mined_negatives_are_the_nearest_that_are_no_answers(tiny_backbone_dir, 
     queries = [" ".join(text.split()[:5]) for text in SENTENCES[:12]]
     queries[1] = queries[0]  # has two positives
     rows = Dataset.from_dict({"query": queries, "positive": SENTENCES[:12], "negative_1": SENTENCES[12:24]})
-    fresh, found = with_mined_negatives(rows, embedder, margin=0.0, batch_size=4)
+    fresh, found = with_mined_negatives(rows, embedder, margin=0.0)
     assert fresh.column_names == rows.column_names
     assert fresh["query"] == rows["query"] and fresh["positive"] == rows["positive"]
     query_NE, text_NE = (embedder.encode(rows[name], normalize_embeddings=True) for name in ("query", "positive"))
@@ -48,6 +50,8 @@ def test_mined_negatives_are_the_nearest_that_are_no_answers(tiny_backbone_dir, 
         else:
             assert row["negative_1"] == rows[i]["negative_1"]
     assert found == mined > 0
-    again, _ = with_mined_negatives(rows, embedder, margin=0.0, batch_size=4)
+    texts = list(dict.fromkeys([*queries, *SENTENCES[:12]]))
+    known = KnownVectors(texts, encode(embedder, texts, normalize_embeddings=True))
+    again, _ = with_mined_negatives(rows, known, margin=0.0)
     assert again.to_list() == fresh.to_list() and np.isfinite(similarity_NN).all()
     assert "%|" not in capfd.readouterr().err, "no progress bars"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from mteb.models import EncoderProtocol, SearchProtocol, SentenceTransformerEnco
 from mteb.types import PromptType
 from runs import add_random_adapter, plain_embedder
 from sentence_transformers import SentenceTransformer
-from tiny import SENTENCES
+from tiny import CHAT_TEMPLATE, SENTENCES
+from transformers import BertJapaneseTokenizer
 
 from selfembed.encoding.identity import embedder_hash
 from selfembed.errors import InputError
@@ -163,3 +165,27 @@ def test_unusable_vectors_name_the_text(embedders: list[Path], value: float, kin
     model[-1].register_forward_hook(spoil)
     with pytest.raises(InputError, match=rf"vector of 'A red fox.* \.\.\.' is {kind}"):
         encode(CachedEncoder(model, name="tiny"), [SENTENCES[2] * 2, SENTENCES[1]])
+
+
+def test_hash_sees_what_is_in_no_tokenizer_json(embedders: list[Path]) -> None:
+    model = SentenceTransformer(str(embedders[0]), device="cpu")
+    before = embedder_hash(model)
+    model.tokenizer.padding_side = "left"
+    left = embedder_hash(model)
+    model.tokenizer.padding_side = "right"
+    assert embedder_hash(model) == before != left
+    model.tokenizer.chat_template = CHAT_TEMPLATE
+    assert embedder_hash(model) not in (before, left)
+
+
+def test_hash_sees_the_settings_of_a_slow_tokenizer(embedders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "A"]))
+    shutil.copyfile(tmp_path / "vocab.txt", tmp_path / "moved.txt")
+    model = SentenceTransformer(str(embedders[0]), device="cpu")
+    hashes = []
+    for file, lower in (("vocab.txt", False), ("moved.txt", False), ("vocab.txt", True)):
+        kinds = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "character"}
+        model[0].processor = BertJapaneseTokenizer(str(tmp_path / file), do_lower_case=lower, **kinds)
+        assert not model.tokenizer.is_fast
+        hashes.append(embedder_hash(model))
+    assert hashes[0] == hashes[1] != hashes[2]

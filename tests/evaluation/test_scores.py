@@ -215,7 +215,7 @@ def test_an_embedder_that_cannot_be_loaded_is_one_line(
     cut = shutil.copytree(embedders[0], tmp_path / "cut")
     (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-100])
     for folder, options, message in (
-        (cut, {}, "cut: cannot be loaded .*expected a folder or hub id of sentence-transformers$"),
+        (cut, {}, "cut: model.safetensors is damaged .*; expected a whole file; copy or download it again$"),
         (embedders[0], {"device": "banana"}, "cannot be loaded .*, and a device 'banana'"),
     ):
         with pytest.raises(InputError, match=message) as caught:

@@ -198,8 +198,9 @@ def test_bad_input_is_named():
         chunked_kl(hidden_TD[None], hidden_TD[None], head)
     with pytest.raises(InputError, match="one of each per token"):
         chunked_kl(hidden_TD, hidden_TD[:1], head)
-    with pytest.raises(InputError, match="chunk_rows 0"):
-        chunked_kl(hidden_TD, hidden_TD, head, chunk_rows=0)
+    for rows in (0, 2.5, True):
+        with pytest.raises(InputError, match=f"chunk_rows {rows}: expected .*at least 1, or None$"):
+            chunked_kl(hidden_TD, hidden_TD, head, chunk_rows=rows)
     with pytest.raises(InputError, match="one per row"):
         chunked_cross_entropy(hidden_TD, target_T[:4], head)
     for wrong in (-100, 20):

@@ -148,7 +148,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "adapter beside a model": (lambda f: adapter(f, whole=True), r"an adapter of someone/base"),
     "adapter alone": (adapter_alone, r"an adapter of someone/base, not a model; .*; merge it into that one"),
     "folder of a GGUF file": (gguf_beside_nothing, r"no config.json .*; give the file itself, .*/model-q8.gguf"),
-    "pointer": (pointer, r"model.safetensors is a Git LFS pointer; expected the weights themselves; fetch them"),
+    "pointer": (pointer, r"model.safetensors is a Git LFS pointer; expected the weights themselves; run git lfs pull"),
     "own code": (own_code, r"config.json cannot be read .*use `trust_remote_code=True`"),
     "tokenizer of a larger model": (larger_tokenizer, r"has the token .* of number 300, and .* only 300"),
     "added token": (lambda f: larger_tokenizer(f, ["colour"]), r"the token 'colour' of number 640, and .* only 640"),

@@ -103,7 +103,43 @@ def test_targets_of_texts_come_from_the_raw_backbone(tiny_backbone_dir):
         expected = dict(zip(expected_ids_BK[i].tolist(), expected_BK[i].tolist(), strict=True))
         assert len(ids) == 30
         np.testing.assert_allclose(weights, [expected[token] for token in ids.tolist()], rtol=1e-2)
-    assert told == [("common distribution", 60, 60), ("model-derived targets", 6, 6)]
+    assert {task: (done, total) for task, done, total in told} == {
+        "common distribution": (60, 60),
+        "model-derived targets": (6, 6),
+    }
+
+
+def test_each_text_has_its_target_whatever_its_place(tiny_backbone_dir, monkeypatch):
+    embedder, backbone, _ = plain_embedder(tiny_backbone_dir)
+    head, options = backbone.head(), ModelDerived(temperature=0.05, top_k=30)
+    texts = [*SENTENCES[:8], SENTENCES[3], " ".join(SENTENCES[8:12]), "Fox."]
+    read, plain = [], embedder.encode
+
+    def spy(batch, **options):
+        read.append(list(batch))
+        return plain(batch, **options)
+
+    monkeypatch.setattr(embedder, "encode", spy)
+    common = common_distribution(embedder, head, texts)
+    assert common.texts == len(texts) and sorted(text for batch in read for text in batch) == sorted(texts)
+    assert read[0][0] == texts[9], "the longest first, texts of about one length together"
+    targets = build_targets(embedder, head, texts, common, options)
+    for i, text in enumerate(texts):
+        (ids, weights), (alone_ids, alone) = (
+            targets.row(i),
+            build_targets(embedder, head, [text], common, options).row(0),
+        )
+        order, alone_order = ids.argsort(), alone_ids.argsort()
+        assert (ids[order] == alone_ids[alone_order]).mean() > 0.9
+        np.testing.assert_allclose(weights[:5], alone[:5], rtol=1e-2)
+
+
+def test_vectors_that_are_no_numbers_make_no_targets(tiny_backbone_dir):
+    embedder, backbone, _ = plain_embedder(tiny_backbone_dir)
+    with torch.no_grad():
+        next(embedder.parameters()).fill_(torch.nan)
+    with pytest.raises(InputError, match="not finite"):
+        common_distribution(embedder, backbone.head(), SENTENCES[:3])
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 _DRAWS = 100
 _ROWS_AT_ONCE = 1_000
@@ -23,9 +20,7 @@ def row_values(rows: Dataset) -> Iterator[tuple[Any, ...]]:
         yield from zip(*batch.values(), strict=True)
 
 
-def with_mined_negatives(
-    rows: Dataset, embedder: SentenceTransformer, *, margin: float, batch_size: int
-) -> tuple[Dataset, int]:
+def with_mined_negatives(rows: Dataset, embedder: Any, *, margin: float) -> tuple[Dataset, int]:
     """Replaces negatives by texts that the embedder now takes for near to the query.
 
     They are positives of other queries, the nearest first. A text counts as a possible answer, and is passed over,
@@ -34,9 +29,9 @@ def with_mined_negatives(
 
     Args:
         rows: Rows with the columns `query`, `positive` and negatives.
-        embedder: The embedder in its present state.
+        embedder: A SentenceTransformer in its present state, or what stands in for it: vectors of all queries and
+            positives.
         margin: Share of the positive's similarity.
-        batch_size: Texts per forward pass.
 
     Returns:
         The rows, and for how many of them new negatives were found.
@@ -53,7 +48,6 @@ def with_mined_negatives(
             num_negatives=rows.num_columns - 2,
             relative_margin=margin,
             output_format="n-tuple",
-            batch_size=batch_size,
             verbose=False,
         )
     negatives = {row[:2]: row[2:] for row in row_values(mined)}

@@ -12,6 +12,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
+from selfembed.encoding.known import KnownVectors
 from selfembed.encoding.store import TemporaryStore, Vectors, text_key
 from selfembed.encoding.token_budget import TokenBudget, batches_within, budget_on
 from selfembed.errors import InputError
@@ -67,15 +68,44 @@ def encode(
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in store}
     new_keys, new_texts = list(missing), list(missing.values())
     waiting: list[tuple[list[bytes], np.ndarray]] = []
-    for rows in text_batches(
-        embedder, new_texts, prompt=prompt, role=role, budget=budget, progress=progress, task=task
+    for rows, vectors_ND in encoded_batches(
+        embedder, new_texts, prompt=prompt, role=role, budget=budget, progress=progress, task=task, **settings
     ):
-        batch = [new_texts[row] for row in rows]
-        waiting.append(([new_keys[row] for row in rows], _vectors(embedder, batch, prompt, role, settings)))
+        waiting.append(([new_keys[row] for row in rows], vectors_ND))
         if sum(len(part) for part, _ in waiting) >= _STORED:
             _add(store, waiting)
     _add(store, waiting)
     return store.get(keys)
+
+
+def encoded_batches(
+    embedder: SentenceTransformer | KnownVectors,
+    texts: Sequence[str],
+    *,
+    prompt: str | None = None,
+    role: Role | None = None,
+    budget: TokenBudget | None = None,
+    progress: Progress = silent,
+    task: str = "encoding",
+    **settings: Any,
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yields rows of texts that share a forward pass and their vectors, for what keeps no vectors; see `encode`.
+
+    Returns:
+        The rows of each batch, every row once, and their `vectors_BD`, float32.
+
+    Raises:
+        InputError: A vector is zero or not finite.
+    """
+    if isinstance(embedder, KnownVectors):  # no forward passes
+        for start in range(0, len(texts), _STORED):
+            known = list(range(start, min(start + _STORED, len(texts))))
+            yield known, embedder.encode([texts[row] for row in known])
+            progress(task, known[-1] + 1, len(texts))
+        return
+    prompt = prompt_of(embedder, role) if prompt is None else prompt
+    for rows in text_batches(embedder, texts, prompt=prompt, role=role, budget=budget, progress=progress, task=task):
+        yield rows, _vectors(embedder, [texts[row] for row in rows], prompt, role, settings)
 
 
 def text_batches(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,11 +56,34 @@ def _description(embedder: SentenceTransformer) -> dict[str, Any]:
 
 
 def _tokenizer_description(tokenizer: Any) -> Any:
-    """The tokenizer's own file, without what each call sets anew."""
+    """The tokenizer's own file, without what each call sets anew; all its files where it is a slow one."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if hasattr(backend, "to_str"):
         described = json.loads(backend.to_str())
-        if getattr(tokenizer, "split_special_tokens", False):
-            described["split_special_tokens"] = True  # in no tokenizer.json
-        return {key: value for key, value in described.items() if key not in ("truncation", "padding")}
-    return getattr(tokenizer, "get_vocab", dict)()
+        described = {key: value for key, value in described.items() if key not in ("truncation", "padding")}
+    elif hasattr(tokenizer, "save_pretrained"):
+        described = _files_of_slow(tokenizer)
+    else:
+        described = dict(getattr(tokenizer, "get_vocab", dict)())
+    # What is in no tokenizer.json, where it differs from what most have: sentence-transformers wraps texts in a chat
+    # template, and a model that counts positions sees on which side padding stands.
+    for name, usual in (("split_special_tokens", False), ("chat_template", None), ("padding_side", "right")):
+        value = getattr(tokenizer, name, usual)
+        if value != usual:
+            described[name] = value
+    return described
+
+
+def _files_of_slow(tokenizer: Any) -> dict[str, Any]:
+    """What a tokenizer without a tokenizer.json saves, by file."""
+    described: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        for file in Path(folder).iterdir():
+            if file.name == "tokenizer_config.json":
+                settings = json.loads(file.read_text())
+                places = [key for key in settings if key.endswith(("_file", "name_or_path"))]
+                described[file.name] = {key: value for key, value in settings.items() if key not in places}
+            else:
+                described[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return described

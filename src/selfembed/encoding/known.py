@@ -10,11 +10,14 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from sentence_transformers.util import cos_sim, pairwise_cos_sim
 from torch import Tensor, nn
 
 
 class KnownVectors(nn.Module):
     """Stands in for an embedder, for texts whose vectors are known.
+
+    Queries and documents are texts alike, and similarity is the cosine.
 
     Attributes:
         vectors_ND: Vectors of the texts, float32.
@@ -49,3 +52,20 @@ class KnownVectors(nn.Module):
         """
         vectors_ND = self.vectors_ND[[self.row_of[text] for text in texts]]
         return vectors_ND if convert_to_tensor else vectors_ND.cpu().numpy()
+
+    encode_query = encode_document = encode
+
+    @property
+    def device(self) -> torch.device:
+        """Names the device that the vectors are kept on."""
+        return self.vectors_ND.device
+
+    def similarity(self, first_ND: Any, second_MD: Any) -> Tensor:
+        """Computes `cosine_NM`."""
+        cosine_NM: Tensor = cos_sim(first_ND, second_MD)
+        return cosine_NM
+
+    def similarity_pairwise(self, first_ND: Any, second_ND: Any) -> Tensor:
+        """Computes `cosine_N`."""
+        cosine_N: Tensor = pairwise_cos_sim(first_ND, second_ND)
+        return cosine_N

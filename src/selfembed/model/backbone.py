@@ -39,8 +39,7 @@ from selfembed.model.checkpoint import (
 )
 from selfembed.model.gguf import convert_gguf, embedded_gguf
 from selfembed.model.modes import mode_kept, turn_adapters_off
-from selfembed.model.prompt import padding_token, text_backend
-from selfembed.model.tokenizer import load_tokenizer
+from selfembed.model.tokenizer import load_tokenizer, require_rows, tokenizer_files, tokenizer_key
 
 EMBEDDED = "embedded"
 _INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in")
@@ -73,8 +72,13 @@ class Backbone:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of all that decides what the model computes."""
-        return files_hash([*self.weight_files, self.folder / "config.json", *self.folder.glob("tokenizer.json")])
+        """Content hash of weights, config and tokenizer files; the tokenizer as it is loaded has a hash of its own."""
+        return files_hash([*self.weight_files, self.folder / "config.json", *tokenizer_files(self.folder)])
+
+    @cached_property
+    def tokenizer_key(self) -> str:
+        """Content hash of the tokenizer as it was loaded, see :func:`selfembed.model.tokenizer.tokenizer_key`."""
+        return tokenizer_key(self.tokenizer)
 
     @property
     def weight_files(self) -> list[Path]:
@@ -277,33 +281,6 @@ def require_decoder(backbone: Backbone) -> None:
             "expected one with a tokenizer.json (a fast tokenizer)"
         )
     require_rows(name, tokenizer, backbone.vocab_size)
-
-
-def require_rows(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
-    """Refuses a tokenizer that gives a text or padding an id beyond the model's embeddings.
-
-    Special tokens may have none, like the image token of Gemma 3: no text is read as one.
-
-    Args:
-        name: Name of the model, for messages.
-        tokenizer: A fast tokenizer.
-        rows: Number of tokens that the model knows.
-
-    Raises:
-        InputError: It gives such an id.
-    """
-    if len(tokenizer) <= rows:
-        return
-    backend = text_backend(tokenizer)
-    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
-    special.discard(padding_token(tokenizer))
-    beyond = {token: i for token, i in backend.get_vocab().items() if i >= rows and token not in special}
-    if beyond:
-        token = min(beyond, key=lambda token: beyond[token])
-        raise InputError(
-            f"model {name}: its tokenizer has the token {token!r} of number {beyond[token]}, and its config.json only "
-            f"{rows} tokens; expected the tokenizer that belongs to the weights"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

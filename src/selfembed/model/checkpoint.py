@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from selfembed.errors import InputError
 
@@ -89,23 +90,25 @@ def require_plain(name: str, folder: Path, config: PretrainedConfig) -> None:
             f"model {name}: no {_SINGLE} and no {_INDEX} in {folder}{f' (only {others[0]})' if others else ''}; "
             "expected one of them; load it once with transformers and save_pretrained it"
         )
+    if trouble := _damaged(files):
+        raise InputError(f"model {name}: {trouble}")
+
+
+def _damaged(files: Collection[Path]) -> str | None:
+    """Says which of the files is missing, or is no whole safetensors file; only their heads are read."""
     for file in files:
         if not file.is_file():
-            raise InputError(f"model {name}: {file.name} is missing, which {_INDEX} names; download it again")
+            return f"{file.name} is missing, which {_INDEX} names; download it again"
         if file.suffix == ".safetensors":
             with file.open("rb") as stream:
                 if stream.read(len(_POINTER)) == _POINTER:
-                    raise InputError(
-                        f"model {name}: {file.name} is a Git LFS pointer; expected the weights themselves; "
-                        "fetch them (git lfs pull)"
-                    )
+                    return f"{file.name} is a Git LFS pointer; expected the weights themselves; run git lfs pull"
             try:
                 with safe_open(file, framework="pt"):
                     pass
             except (SafetensorError, OSError) as error:
-                raise InputError(
-                    f"model {name}: {file.name} is damaged ({error}); expected a whole file; copy or download it again"
-                ) from error
+                return f"{file.name} is damaged ({error}); expected a whole file; copy or download it again"
+    return None
 
 
 def require_no_adapter(name: str, folder: Path) -> None:
@@ -141,28 +144,37 @@ def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -
         InputError: Weights are missing or of another shape, the configuration leaves layers or parts of them out, or
             a value is not finite.
     """
-    files = [*weight_files(folder), folder / "config.json", *folder.glob(HEAD)]
-    stamps = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    trouble = _trouble(folder, trust_remote_code, stamps)
+    trouble = _trouble(folder, trust_remote_code, _stamps(folder))
     if trouble:
         raise InputError(f"model {name}: {trouble}")
+
+
+def _stamps(folder: Path) -> tuple[Any, ...]:
+    """Changes when the files do that decide what is loaded."""
+    files = [*weight_files(folder), folder / "config.json", *folder.glob(HEAD)]
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 @lru_cache(maxsize=64)
 def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...]) -> str | None:
     """Says what is wrong with a checkpoint; `stamps` change when its files do."""
     try:
-        info = _loading_info(folder, trust_remote_code)
+        info = _loading_info(AutoModelForCausalLM, folder, trust_remote_code)
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return f"transformers cannot load its weights ({reason}); expected a whole checkpoint of that architecture"
     missing = set(info["missing_keys"])
     if missing and (folder / HEAD).is_file():
         missing -= {f"lm_head.{kind}" for kind in read_tensors([folder / HEAD], ("lm_head",))}
+    return _misfit(folder, info, missing) or _not_finite(folder, set(info["unexpected_keys"]))
+
+
+def _misfit(folder: Path, info: dict[str, Any], missing: Collection[str]) -> str | None:
+    """Says which weights the model lacks, or has of another shape, or which of the checkpoint it leaves out."""
     if missing:
         return (
             f"{listed(missing)} missing in its weights, which would be random numbers; expected a checkpoint of the "
-            "whole language model; download or convert it again"
+            "whole model; copy, download or convert it again"
         )
     if info["mismatched_keys"]:
         key, stored, expected = sorted(info["mismatched_keys"])[0]
@@ -170,22 +182,87 @@ def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...]) -> 
             f"{key} is {list(stored)} in its weights, {list(expected)} by its config.json; "
             "expected the config.json that belongs to the weights"
         )
-    unexpected = set(info["unexpected_keys"])
-    return _left_out(folder, info["layers"], unexpected) or _not_finite(folder, unexpected)
+    return _left_out(folder, info["layers"], set(info["unexpected_keys"]))
 
 
-def _loading_info(folder: Path, trust_remote_code: bool) -> dict[str, Any]:
+def require_whole_embedder(folder: Path, *, trust_remote_code: bool = False) -> None:
+    """Proves that an embedder's folder holds every weight of its modules; only the heads of its files are read.
+
+    What else keeps the folder from being loaded is left to sentence-transformers, and so are encoder-decoders, of
+    which it loads one half. Whether weights are finite is seen once they are loaded, see :func:`require_finite`.
+
+    Args:
+        folder: Folder with a modules.json.
+        trust_remote_code: Whether the folder's own Python code may run.
+
+    Raises:
+        InputError: Weights are missing, damaged or of another shape, or the configuration leaves some of them out.
+    """
+    try:
+        modules = [
+            (str(module["type"]).rpartition(".")[2], folder / module["path"])
+            for module in json.loads((folder / "modules.json").read_text())
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    for kind, place in modules:
+        if kind == "Transformer" and not (place / "adapter_config.json").is_file():
+            files, needed = weight_files(place), True
+        else:
+            files, needed = [file for file in (place / _SINGLE,) if file.is_file()], kind == "Dense"
+        if needed and not files and not list(place.glob("*.bin")):
+            raise InputError(f"embedder {place}: no {_SINGLE} in it; expected the weights of {kind}; copy it again")
+        trouble = _damaged(files)
+        if kind == "Transformer" and files and not trouble:
+            trouble = _embedder_trouble(place, trust_remote_code, _stamps(place))
+        if trouble:
+            raise InputError(f"embedder {place}: {trouble}")
+
+
+@lru_cache(maxsize=64)
+def _embedder_trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...]) -> str | None:
+    """Says what is wrong with the weights of a Transformer module; `stamps` change when its files do."""
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if getattr(config, "is_encoder_decoder", False):
+            return None
+        info = _loading_info(AutoModel, folder, trust_remote_code, meta_only=True)
+    except Exception:
+        return None
+    # Many encoders are saved without a pooler, which sentence-transformers does not read.
+    return _misfit(folder, info, [key for key in info["missing_keys"] if "pooler" not in key.split(".")])
+
+
+def require_finite(name: str, model: nn.Module) -> None:
+    """Proves that all weights of a loaded model are finite.
+
+    Args:
+        name: What is loaded, for messages.
+        model: The model, on any device.
+
+    Raises:
+        InputError: A value is not finite.
+    """
+    for key, weight in model.named_parameters():
+        if weight.is_meta or not weight.is_floating_point() or not weight.numel() or weight.dtype.itemsize < 2:
+            continue
+        if not all(bound.isfinite() for bound in weight.detach().aminmax()):
+            raise InputError(f"{name}: {key} holds infinity or NaN; expected numbers; copy it again, or train it anew")
+
+
+def _loading_info(kind: Any, folder: Path, trust_remote_code: bool, *, meta_only: bool = False) -> dict[str, Any]:
+    """What loading as this auto class comes upon: missing, unexpected and mismatched keys, and names of layers."""
     options = {
         "trust_remote_code": trust_remote_code,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # they are reported, with names
     }
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(folder, device_map="meta", **options)
+        model, info = kind.from_pretrained(folder, device_map="meta", **options)
     except Exception:
-        if not trust_remote_code:
+        if not trust_remote_code or meta_only:
             raise
-        model, info = AutoModelForCausalLM.from_pretrained(folder, **options)  # code that knows no meta device
+        model, info = kind.from_pretrained(folder, **options)  # code that knows no meta device
     return {**info, "layers": {match[1] for key, _ in model.named_parameters() if (match := _LAYER.match(key))}}
 
 

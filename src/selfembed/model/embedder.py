@@ -20,6 +20,7 @@ from selfembed.ground.hashing import content_hash
 from selfembed.ground.options import Range, check_options
 from selfembed.model.attention import Attention, probe_attention, require_attention
 from selfembed.model.backbone import Backbone
+from selfembed.model.checkpoint import require_finite, require_whole_embedder
 from selfembed.model.memory_tokens import MemoryInit, add_memory_tokens
 from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, check_text, prompt_ids
@@ -173,16 +174,20 @@ def load_embedder(
         trust_remote_code: Whether the backbone's Python code, which a folder may carry, may run.
 
     Raises:
-        InputError: There is no embedder, it is damaged, or there is no such device.
+        InputError: There is no embedder, weights are missing, damaged or not finite, or there is no such device.
     """
     require_embedder(embedder)
+    if Path(embedder).is_dir():
+        require_whole_embedder(Path(embedder), trust_remote_code=trust_remote_code)
     try:
-        return _load_embedder(Path(embedder), str(embedder), device, trust_remote_code)
+        loaded = _load_embedder(Path(embedder), str(embedder), device, trust_remote_code)
     except Exception as error:  # the hub's, a damaged file's and a missing device's errors have no common class
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         what = "cannot be loaded" if Path(embedder).is_dir() else "no such folder, and the hub did not give it"
         wanted = "a folder or hub id of sentence-transformers" + (f", and a device {device!r}" if device else "")
         raise InputError(f"embedder {embedder}: {what} ({reason}); expected {wanted}") from error
+    require_finite(f"embedder {embedder}", loaded)
+    return loaded
 
 
 def require_embedder(embedder: str | Path) -> None:
@@ -243,7 +248,12 @@ def assemble_folder(backbone: Backbone, config: EmbedderConfig) -> Path:
     tokens = [f"{config.memory_tokens} memory tokens"] if config.memory_tokens else []
     layers = ["all layers"] if config.word_embeddings else []
     key = content_hash(
-        backbone.fingerprint, config.template, config.attention, "dropout off, text is text", *tokens, *layers
+        [backbone.fingerprint, backbone.tokenizer_key],
+        config.template,
+        config.attention,
+        "dropout off, text is text",
+        *tokens,
+        *layers,
     )
     folder = cache_dir() / "embedders" / key[:16]
     if folder.is_dir() and all(file.exists() for file in folder.iterdir()):

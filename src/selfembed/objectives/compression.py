@@ -19,6 +19,7 @@ class Compression(CompressionOptions, Objective):
     citation = LLM2COMP
     forwards = 5.0  # encoder, teacher, decoder, three products with the vocabulary: a guess
     trains_memory = True
+    columns = ("text", "text")  # a part by the encoder, a part by the decoder, each padded to the longest
 
     def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
         """Refuses an embedder without memory tokens or with a prompt, and a backbone without a bos token."""

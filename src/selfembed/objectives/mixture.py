@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -55,6 +55,7 @@ class Mixture(Objective):
             "weights": {name: float(weight) for name, weight in self.weights.items()},
             "whole_batch": any(part.whole_batch for part in parts.values()),
             "forwards": max(sharing, default=0.0) + sum(alone),
+            "columns": _shared_columns(part.columns for part in parts.values() if part.shares_forward),
             "attention_dropout": max(part.attention_dropout for part in parts.values()),
             "decodes": any(part.decodes for part in parts.values()),
             "trains_memory": any(part.trains_memory for part in parts.values()),
@@ -85,6 +86,12 @@ class Mixture(Objective):
     def preparation_seconds(self, measured: Measured) -> float:
         """Adds up the seconds of all parts."""
         return sum(part.preparation_seconds(measured) for part in self.parts.values())
+
+    def held_tokens(self, longest: Mapping[str, int], *, cut: bool) -> int:
+        """Adds to the shared columns what parts embed for themselves; a batch that is cut keeps the longest alone."""
+        shared = [longest[column] for column in self.columns]
+        alone = [part.held_tokens(longest, cut=False) for part in self.parts.values() if not part.shares_forward]
+        return max(shared + alone) if cut and self.whole_batch else sum(shared + alone)
 
     def targets(self, material: Material) -> TokenTargets | None:
         """Gives the token targets of the first part that has some."""
@@ -138,3 +145,10 @@ class Mixture(Objective):
             state=loss.state if has_state else None,
             restore=loss.restore if has_state else None,
         )
+
+
+def _shared_columns(columns: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Names each column as often as the part that embeds it most often."""
+    read = list(columns)
+    names = dict.fromkeys(name for part in read for name in part)
+    return tuple(name for name in names for _ in range(max(part.count(name) for part in read)))

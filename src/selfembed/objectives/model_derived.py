@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from selfembed.data.sampling import choose_texts
-from selfembed.ground.options import Range, check_options
+from selfembed.ground.options import Range
 from selfembed.losses.token_target import OnlineModelDerivedLoss
 from selfembed.objectives.objective import STEP_FORWARDS, Material, Measured, Prepared
 from selfembed.objectives.token_target import TokenTarget
@@ -29,10 +29,6 @@ class ModelDerived(ModelDerivedOptions, TokenTarget):
 
     common: Literal["sample", "online"] = "sample"
     common_texts: Annotated[int, Range(least=1)] = 10_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_options(self)
 
     def preparation_seconds(self, measured: Measured) -> float:
         """Estimates the forward passes over the sample."""

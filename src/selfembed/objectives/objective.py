@@ -188,6 +188,8 @@ class Objective(ABC):
         attention_dropout: Dropout of attention probabilities while it is trained.
         trains_memory: Whether memory vectors are trained; otherwise they stay as they are.
         shares_forward: Whether its loss is one of embeddings, so that a mixture need not pay for it again.
+        columns: Columns that a step embeds with a gradient; one that is embedded twice is named twice.
+        caches: Whether gradients are cached even where a batch is not cut, so that one column is kept at a time.
         decodes: Whether its loss reads embeddings through the decoder layer, for which they must be final hidden
             states: without word embeddings added to them and without an affine map.
     """
@@ -199,6 +201,8 @@ class Objective(ABC):
     attention_dropout: float = 0.0
     trains_memory: bool = False
     shares_forward: bool = False
+    columns: tuple[str, ...] = ("text",)
+    caches: bool = False
     decodes: bool = False
 
     def __post_init__(self) -> None:
@@ -238,6 +242,16 @@ class Objective(ABC):
     def preparation_seconds(self, measured: Measured) -> float:
         """Estimates the seconds that :meth:`prepare` takes."""
         return 0.0
+
+    def held_tokens(self, longest: Mapping[str, int], *, cut: bool) -> int:
+        """Counts the tokens, for each text of a forward pass, whose activations a step keeps at once.
+
+        Args:
+            longest: Number of tokens of the longest input of each column of the training data.
+            cut: Whether a forward pass takes a part of the batch.
+        """
+        lengths = [longest[column] for column in self.columns]
+        return max(lengths) if self.caches or (cut and self.whole_batch) else sum(lengths)
 
     def targets(self, material: Material) -> TokenTargets | None:
         """Gives the token targets of the material's texts, in order; None if the objective has no token targets."""

@@ -6,7 +6,7 @@ Beside the loss: which labelled example comes when, hard negatives mined anew, w
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,14 +19,18 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from selfembed.data.batches import batches, pools
 from selfembed.data.mining import in_batches, with_mined_negatives
 from selfembed.data.pairs import Examples
+from selfembed.encoding.encode import encode
+from selfembed.encoding.known import KnownVectors
 from selfembed.ground.files import write_json
 from selfembed.ground.options import Range
+from selfembed.ground.progress import Progress, silent
 from selfembed.losses.compression import LLM2COMP
 from selfembed.losses.contrastive import supervised_loss
 from selfembed.model.adapter import load_adapter, save_adapter
 from selfembed.objectives.objective import STEP_FORWARDS, Budget, Material, Objective, Prepared
 
-_BATCH = 32  # texts per forward pass when nothing is trained
+_BATCH = 32  # texts per forward pass when the development pairs are evaluated
+_MINED_BY = ("query", "positive")  # columns whose texts are held against each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,10 @@ class Supervised(Objective):
         """Gives the options of :func:`selfembed.data.batches.pools`; negatives mined anew need some to replace."""
         return {"homogeneous": self.batches == "homogeneous", "least_negatives": int(self.refresh_every is not None)}
 
+    def held_tokens(self, longest: Mapping[str, int], *, cut: bool) -> int:
+        """Takes the longest column: gradients are cached, one column after the other."""
+        return max(longest.values())
+
     def check_pairs(self, sets: Sequence[Examples], budget: Budget, *, seed: int) -> None:
         """Refuses sets that no batch can be made of."""
         parts, _ = pools(sets, **self.pools, seed=seed)
@@ -87,7 +95,15 @@ class Supervised(Objective):
             false_negative_margin=self.false_negative_margin,
             mini_batch_size=material.budget.mini_batch_size,
         )
-        data = SupervisedData(material.pairs, self, material.budget, embedder, material.folder, seed=material.seed)
+        data = SupervisedData(
+            material.pairs,
+            self,
+            material.budget,
+            embedder,
+            material.folder,
+            seed=material.seed,
+            progress=material.progress,
+        )
         best = BestOnDev(material.dev, self, embedder, material.folder)
 
         def finish() -> dict[str, Any]:
@@ -118,6 +134,7 @@ class SupervisedData(TrainerCallback):
         embedder: The embedder in training.
         folder: Folder for mined negatives.
         seed: Seed of the order.
+        progress: Told how many texts are encoded for mining.
 
     Raises:
         InputError: There are too few different examples for a batch.
@@ -132,8 +149,10 @@ class SupervisedData(TrainerCallback):
         folder: Path,
         *,
         seed: int,
+        progress: Progress = silent,
     ) -> None:
         self.options = options
+        self.progress = progress
         self.steps = budget.steps
         self.embedder = embedder
         self.folder = folder
@@ -162,10 +181,12 @@ class SupervisedData(TrainerCallback):
     ) -> None:
         if control.should_training_stop or not self.due(state.global_step):  # stopped early: none are needed
             return
-        mined = [
-            with_mined_negatives(rows, self.embedder, margin=self.options.refresh_margin, batch_size=_BATCH)
-            for rows in self.pools
-        ]
+        texts = list(dict.fromkeys(text for rows in self.pools for name in _MINED_BY for text in rows[name]))
+        vectors_ND = encode(
+            self.embedder, texts, progress=self.progress, task="mining negatives", normalize_embeddings=True
+        )
+        known = KnownVectors(texts, vectors_ND, device=self.embedder.device)
+        mined = [with_mined_negatives(rows, known, margin=self.options.refresh_margin) for rows in self.pools]
         rows, found = concatenate_datasets([rows for rows, _ in mined]), sum(found for _, found in mined)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self._file(state.global_step), {"mined_for": found, "rows": rows.to_dict()})

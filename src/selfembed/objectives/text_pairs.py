@@ -40,6 +40,7 @@ class TextPairs(Objective):
     citation = CONTRIEVER
     whole_batch = True
     shares_forward = True
+    columns = ("query", "text")
     forwards = 1 + STEP_FORWARDS  # once more for the cached gradients, where a batch is cut
 
     title: Annotated[float, Range(least=0)] = 1.0

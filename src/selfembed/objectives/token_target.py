@@ -10,9 +10,9 @@ import numpy as np
 from selfembed.errors import InputError
 from selfembed.ground.hashing import texts_hash
 from selfembed.losses.token_target import TEXT2TOKEN, TokenTargetLoss
+from selfembed.model.tokenizer import tokenizer_hash
 from selfembed.objectives.objective import Material, Objective, Prepared
 from selfembed.targets.cache import stored, summary
-from selfembed.targets.raw_model import tokenizer_hash
 from selfembed.targets.token_targets import TokenTargets
 
 

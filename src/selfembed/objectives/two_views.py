@@ -26,6 +26,8 @@ class TwoViews(Objective):
     citation = SIMCSE
     whole_batch = True
     shares_forward = True
+    columns = ("text", "text")
+    caches = True
     forwards = 2 * (1 + STEP_FORWARDS)  # both views, once more for the cached gradients
 
     temperature: Annotated[float, Range(above=0, example="0.05")] = 0.05

@@ -14,8 +14,8 @@ from selfembed.ground.files import cache_dir
 from selfembed.ground.hashing import content_hash
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone
+from selfembed.model.tokenizer import tokenizer_hash
 from selfembed.targets.data_driven import DataDrivenOptions, TokenStatistics
-from selfembed.targets.raw_model import tokenizer_hash
 from selfembed.targets.token_targets import TokenTargets
 
 Stored = TypeVar("Stored", TokenTargets, TokenStatistics)

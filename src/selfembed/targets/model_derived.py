@@ -17,13 +17,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from selfembed.encoding.encode import encoded_batches
 from selfembed.ground.options import Range, check_options
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import LMHead, raw_backbone
 from selfembed.model.device import precise_dtype
 from selfembed.targets.token_targets import TokenTargets
-
-_CHUNK = 256  # texts between two progress reports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +105,21 @@ class CommonDistribution:
 
 
 def raw_log_probabilities(
-    embedder: SentenceTransformer, head: nn.Module, texts: Sequence[str]
-) -> Iterator[tuple[range, torch.Tensor]]:
-    """Yields `(rows, log_q_BV)` of the raw backbone in chunks, in the order of the texts."""
+    embedder: SentenceTransformer,
+    head: nn.Module,
+    texts: Sequence[str],
+    *,
+    progress: Progress = silent,
+    task: str = "raw distributions",
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Yields `(rows, log_q_BV)` of the raw backbone, every row once, texts of about one length together.
+
+    Raises:
+        InputError: A vector is zero or not finite.
+    """
     with raw_backbone(embedder):
-        for start in range(0, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
-            embedding_BD = embedder.encode(chunk, convert_to_tensor=True, show_progress_bar=False)
-            yield range(start, start + len(chunk)), head(embedding_BD).log_softmax(-1)
+        for rows, embedding_BD in encoded_batches(embedder, texts, progress=progress, task=task):
+            yield rows, head(torch.from_numpy(embedding_BD).to(embedder.device)).log_softmax(-1)
 
 
 def common_distribution(
@@ -121,9 +127,8 @@ def common_distribution(
 ) -> CommonDistribution:
     """Computes Qc over a sample of texts: the mean of the raw backbone's distributions at their embeddings."""
     common = CommonDistribution()
-    for rows, log_q_BV in raw_log_probabilities(embedder, head, texts):
+    for _, log_q_BV in raw_log_probabilities(embedder, head, texts, progress=progress, task="common distribution"):
         common.add(log_q_BV)
-        progress("common distribution", rows.stop, len(texts))
     return common
 
 
@@ -136,13 +141,12 @@ def build_targets(
     progress: Progress = silent,
 ) -> TokenTargets:
     """Builds the model-derived targets of texts; tokens below a millionth of the weight are left out."""
-
-    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for chunk, log_q_BV in raw_log_probabilities(embedder, head, texts):
-            ids_BK, weights_BK = options.distribution(log_q_BV, common.log_V.to(log_q_BV.device))
-            for ids_K, weights_K in zip(ids_BK.cpu().numpy(), weights_BK.cpu().numpy(), strict=True):
-                kept = weights_K > 1e-6
-                yield ids_K[kept], weights_K[kept]
-            progress("model-derived targets", chunk.stop, len(texts))
-
-    return TokenTargets.from_rows(rows(), vocab_size=head.weight.shape[0])
+    log_common_V = common.log_V
+    found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0), np.zeros(0))] * len(texts)
+    task = "model-derived targets"
+    for rows, log_q_BV in raw_log_probabilities(embedder, head, texts, progress=progress, task=task):
+        ids_BK, weights_BK = options.distribution(log_q_BV, log_common_V.to(log_q_BV.device))
+        for row, ids_K, weights_K in zip(rows, ids_BK.cpu().numpy(), weights_BK.cpu().numpy(), strict=True):
+            kept_K = weights_K > 1e-6
+            found[row] = ids_K[kept_K].astype(np.int32), weights_K[kept_K]
+    return TokenTargets.from_rows(found, vocab_size=head.weight.shape[0])

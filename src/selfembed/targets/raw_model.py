@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from selfembed.ground.hashing import content_hash, tensors_hash
 from selfembed.model.backbone import LMHead
+from selfembed.model.tokenizer import tokenizer_hash
 
 _WRITTEN_BY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")  # and where: not what is computed
 
@@ -35,15 +35,6 @@ def raw_model_state(embedder: SentenceTransformer, head: LMHead) -> list[Any]:
         [str(embedder.dtype), embedder.device.type],
         [tensors_hash(head.named_buffers()), head.scale, head.soft_cap, str(head.dtype)],
     ]
-
-
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hashes what decides a tokenizer's ids."""
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    # These change with use: they are those of the last call.
-    settings = {name: value for name, value in backend.items() if name not in ("padding", "truncation")}
-    split = bool(getattr(tokenizer, "split_special_tokens", False))
-    return content_hash(settings, sorted(tokenizer.all_special_ids), split)
 
 
 def raw_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

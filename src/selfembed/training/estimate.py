@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +19,7 @@ from selfembed.recipes import Stage
 from selfembed.training.plan import Plan
 
 _SAMPLE = 256  # texts, or labelled examples of each set
+_KEPT = 34  # numbers per token, layer and hidden unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class Estimate:
         corpus_texts: Number of texts of the corpus.
         corpus_tokens: Number of their tokens, without prompts and uncut.
         stages: What each stage would take, in order.
-        memory_gib: Largest memory of a training step, in GiB.
+        memory_gib: Largest memory of a training step, in GiB, with texts as long as the longest of the sample.
     """
 
     corpus_texts: int
@@ -67,48 +71,62 @@ def estimate(plan: Plan) -> Estimate:
     sample = list(choose_texts(texts, _SAMPLE, seed=plan.seed)["text"])
     lengths = [len(ids) for ids in plan.backbone.tokenizer(sample, add_special_tokens=False)["input_ids"]]
     embedder = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
-    stages = []
+    parameters = sum(parameter.numel() for parameter in embedder.parameters())
+    stages, memory = [], []
     for name, stage in plan.recipe.stages.items():
         embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
         columns = sample_of_stage(plan, stage, embedder)
-        means = [mean_tokens(embedder, column) for column in columns]
-        tokens_per_second = forward_rate(embedder, columns[-1][: min(32, stage.batch_size)])
+        lengths_of = {column: token_lengths(embedder, read) for column, read in columns.items()}
+        tokens_per_second = forward_rate(embedder, [*columns.values()][-1][: min(32, stage.batch_size)])
         measured = Measured(
             texts=len(texts),
             words=plan.corpus.report.words,
             statistics_texts=plan.recipe.statistics_texts,
-            mean_tokens=mean_tokens(embedder, sample),
+            mean_tokens=statistics.fmean(token_lengths(embedder, sample)),
             tokens_per_second=tokens_per_second,
         )
-        tokens = round(stage.budget.texts * sum(means))
+        tokens = round(stage.budget.texts * sum(map(statistics.fmean, lengths_of.values())))
         # Layers below the lowest adapter need no backward pass.
         forwards = 1 + (stage.objective.forwards - 1) * plan.recipe.lora.top_layers
         seconds = tokens * forwards / tokens_per_second
         seconds += stage.objective.preparation_seconds(measured)
         number = stage.texts or stage.budget.texts * len(columns)
         stages.append(StageEstimate(name=name, texts=number, tokens=tokens, seconds=seconds))
-    parameters = sum(parameter.numel() for parameter in embedder.parameters())
-    memory_gib = max(
-        training_memory_gib(
-            plan.backbone,
-            parameters,
-            plan.dtype,
-            batch_size=stage.micro_batch_size or stage.batch_size,
-            max_length=stage.max_length,
+        memory.append(
+            training_memory_gib(
+                plan.backbone,
+                parameters,
+                plan.dtype,
+                batch_size=stage.budget.mini_batch_size,
+                tokens=held_tokens(stage, {column: max(found) for column, found in lengths_of.items()}),
+                top_layers=plan.recipe.lora.top_layers,
+                checkpointing=stage.gradient_checkpointing,
+            )
         )
-        for stage in plan.recipe.stages.values()
-    )
-    mean_length = sum(lengths) / len(lengths)
     return Estimate(
-        corpus_texts=len(texts), corpus_tokens=round(mean_length * len(texts)), stages=stages, memory_gib=memory_gib
+        corpus_texts=len(texts),
+        corpus_tokens=round(statistics.fmean(lengths) * len(texts)),
+        stages=stages,
+        memory_gib=max(memory),
     )
 
 
-def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> list[list[str]]:
+def held_tokens(stage: Stage, longest: Mapping[str, int]) -> int:
+    """Counts the tokens whose activations a step keeps at once: several columns of them, or one after the other.
+
+    Args:
+        stage: The stage.
+        longest: Number of tokens of the longest input of each column of the training data.
+    """
+    size = stage.budget.mini_batch_size
+    return size * stage.objective.held_tokens(longest, cut=size < stage.batch_size)
+
+
+def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> dict[str, list[str]]:
     """Takes a sample of what a stage reads, as its objective cuts it.
 
     Returns:
-        The columns of the training data, that of the texts last.
+        The columns of the training data by name, that of the texts last.
 
     Raises:
         InputError: The objective finds nothing to train on in the sample.
@@ -119,7 +137,7 @@ def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> 
             rows = examples.rows.select(range(min(_SAMPLE, len(examples.rows))))
             for name in rows.column_names:
                 columns.setdefault(name, []).extend(rows[name])
-        return list(columns.values())
+        return columns
     corpus = plan.corpus.texts()
     places = choose_rows(len(corpus), _SAMPLE, seed=plan.seed).tolist()
     material = plan.material(
@@ -130,19 +148,18 @@ def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> 
         make_embedder=lambda: embedder,
     )
     material = stage.objective.cut(material)
-    return [list(column) for column in (*material.columns.values(), material.texts)]
+    return {name: list(column) for name, column in (*material.columns.items(), ("text", material.texts))}
 
 
-def mean_tokens(embedder: SentenceTransformer, texts: list[str]) -> float:
-    """Averages the number of tokens of an input: prompt included, cut at the embedder's length."""
-    lengths = [len(ids) for ids in embedder.tokenizer(texts, truncation=True)["input_ids"]]
-    return sum(lengths) / len(lengths)
+def token_lengths(embedder: SentenceTransformer, texts: list[str]) -> list[int]:
+    """Counts the tokens of every input: prompt included, cut at the embedder's length."""
+    return [len(ids) for ids in embedder.tokenizer(texts, truncation=True)["input_ids"]]
 
 
 def forward_rate(embedder: SentenceTransformer, texts: list[str]) -> float:
     """Measures the tokens per second of a forward pass, prompt included."""
     embedder.encode(texts[:4], show_progress_bar=False)
-    tokens = len(texts) * mean_tokens(embedder, texts)
+    tokens = sum(token_lengths(embedder, texts))
     started = time.perf_counter()
     embedder.encode(texts, batch_size=len(texts), show_progress_bar=False)
     rate: float = tokens / (time.perf_counter() - started)
@@ -150,19 +167,37 @@ def forward_rate(embedder: SentenceTransformer, texts: list[str]) -> float:
 
 
 def training_memory_gib(
-    backbone: Backbone, parameters: int, dtype: torch.dtype, *, batch_size: int, max_length: int
+    backbone: Backbone,
+    parameters: int,
+    dtype: torch.dtype,
+    *,
+    batch_size: int,
+    tokens: int,
+    top_layers: float = 1.0,
+    checkpointing: bool = False,
 ) -> float:
     """Estimates the GiB of a training step: weights, decoder layer, activations kept for the backward pass.
 
     About 34 numbers per token, layer and hidden unit are kept (Korthikanti et al. 2022 count 34 bytes in 16 bit with
     dropout masks; gated feed-forward layers and float32 adapters add as much again), and three float32 copies of the
-    logits.
+    logits. With gradient checkpointing that is kept of one layer at a time, and of each its input.
+
+    Args:
+        backbone: The language model.
+        parameters: Number of parameters of the embedder.
+        dtype: Dtype of the weights.
+        batch_size: Number of texts of a forward pass.
+        tokens: Number of tokens whose activations are kept at once, padding included.
+        top_layers: Share of the layers, from the top, that have adapters; the others keep nothing.
+        checkpointing: Whether activations are computed anew in the backward pass.
     """
     config = backbone.config.get_text_config()
     width = torch.finfo(dtype).bits // 8
     hidden = config.hidden_size
     weights = parameters * width + backbone.vocab_size * hidden * 4
-    activations = batch_size * max_length * config.num_hidden_layers * hidden * 34 * width
+    layers = math.ceil(top_layers * config.num_hidden_layers)
+    kept = layers + _KEPT if checkpointing else layers * _KEPT
+    activations = tokens * hidden * kept * width
     logits = 3 * batch_size * backbone.vocab_size * 4
     gib: float = (weights + activations + logits) / 2**30 + 0.6
     return gib

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from selfembed.errors import InputError
 from selfembed.ground.files import arriving_folder, require_new, write_json
@@ -39,8 +40,12 @@ def open_work_folder(plan: Plan, out: Path) -> Path:
         return work
     # A rename replaces an empty folder.
     with arriving_folder(work) as staging:
-        write_json(staging / _PLAN_FILE, {**plan.to_dict(), "key": plan.key})
+        write_json(staging / _PLAN_FILE, _described(plan))
     return work
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    return {**plan.to_dict(), "tokenizer": plan.backbone.tokenizer_key, "key": plan.key}
 
 
 def _require_same_plan(plan: Plan, out: Path, work: Path) -> None:
@@ -53,7 +58,7 @@ def _require_same_plan(plan: Plan, out: Path, work: Path) -> None:
             "expected a new name; choose another output, or move that folder away"
         ) from None
     if key != plan.key:
-        now = {**plan.to_dict(), "key": plan.key}
+        now = _described(plan)
         changed = [name for name in now if name != "key" and json.loads(json.dumps(now[name])) != before.get(name)]
         raise InputError(
             f"output {out}: {work} holds an unfinished run with another {', '.join(changed) or 'version'}; "

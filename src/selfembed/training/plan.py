@@ -62,7 +62,8 @@ class Plan:
     def key(self) -> str:
         """Hashes the content: two plans with the same key give the same weights on the same machine."""
         decided = (self.recipe.to_dict(), self.seed, str(self.dtype), self.device, self.tagger_name)
-        return content_hash(self.backbone.fingerprint, self.corpus.fingerprint, *decided, *self._labelled().values())
+        backbone = [self.backbone.fingerprint, self.backbone.tokenizer_key]
+        return content_hash(backbone, self.corpus.fingerprint, *decided, *self._labelled().values())
 
     def _labelled(self) -> dict[str, Any]:
         return {
