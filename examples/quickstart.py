@@ -33,6 +33,7 @@ from selfembed.ground.quiet import quiet_libraries
 from selfembed.model.backbone import best_dtype
 from selfembed.model.embedder import build_embedder
 from selfembed.recipes import find_recipe
+from selfembed.search.fusion import fuse_scores
 
 HELD_OUT = 300
 READ_TOKENS = 64  # of a text, in the search before and after
@@ -81,16 +82,6 @@ def bm25(queries: Sequence[str], documents: Sequence[str], *, stemmed: bool) -> 
     index.index(words(documents), show_progress=False)
     nothing_N = np.zeros(len(documents), np.float32)
     return np.stack([index.get_scores(query) if query else nothing_N for query in words(queries)])
-
-
-def ranks(scores_QN: np.ndarray) -> np.ndarray:
-    """Ranks the documents of each query from 0, the best."""
-    return np.argsort(np.argsort(-scores_QN, axis=1, kind="stable"), axis=1)
-
-
-def fused(first_QN: np.ndarray, second_QN: np.ndarray) -> np.ndarray:
-    """Fuses scores by reciprocal rank (Cormack et al. 2009), k = 60."""
-    return 1 / (61 + ranks(first_QN)) + 1 / (61 + ranks(second_QN))
 
 
 def scored(scores_QN: np.ndarray) -> dict[str, float]:
@@ -147,8 +138,8 @@ def main() -> None:
     for name, vectors_ND in {"raw": raw_ND, "raw + calibrate": calibrated_ND, "ours": after_ND}.items():
         parts = np.split(vectors_ND, ends)
         table[name], found[name] = scored(cosines(parts[0], parts[1])), cosines(parts[2], parts[3])
-    table["ours + BM25"] = scored(fused(cosines(*np.split(after_ND, ends)[:2]), lexical[0]))
-    found["ours + BM25"] = fused(found["ours"], lexical[1])
+    table["ours + BM25"] = scored(fuse_scores(cosines(*np.split(after_ND, ends)[:2]), lexical[0]))
+    found["ours + BM25"] = fuse_scores(found["ours"], lexical[1])
 
     print("\nFinding a docstring's body from its summary line, among", len(held), "held-out docstrings")
     print(f"{'':18}{'nDCG@10':>9}{'MRR@10':>9}")

@@ -28,6 +28,7 @@ from selfembed import Corpus
 from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
 from selfembed.recipes import RECIPES
+from selfembed.search.fusion import fuse_scores
 
 RESAMPLES = 2_000
 LEXICAL = ("bm25", "bm25-stemmed", "tfidf")
@@ -180,7 +181,7 @@ def main() -> None:
                     scores_QN, notes = dense_scores(domain, row, options, seed)
                 found = {"alone": scored(scores_QN, domain), "notes": notes}
                 if row not in LEXICAL:
-                    found["with_bm25"] = scored(domains.fused(scores_QN, lexical_QN), domain)
+                    found["with_bm25"] = scored(fuse_scores(scores_QN, lexical_QN), domain)
                 seeds[str(seed)] = found
                 write_json(file, results)
                 file.with_suffix(".md").write_text(table(results))

@@ -254,10 +254,3 @@ def bm25_scores(domain: Domain, *, stemmed: bool) -> np.ndarray:
     index.index(words(domain.documents), show_progress=False)
     nothing_N = np.zeros(len(domain.documents), np.float32)
     return np.stack([index.get_scores(query) if query else nothing_N for query in words(domain.queries)])
-
-
-def fused(first_QN: np.ndarray, second_QN: np.ndarray) -> np.ndarray:
-    """Reciprocal rank fusion with k = 60."""
-    return sum(
-        1 / (61 + np.argsort(np.argsort(-scores_QN, 1, kind="stable"), 1)) for scores_QN in (first_QN, second_QN)
-    )

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from selfembed.data.pair_sources import draw_pairs
+from selfembed.search.fusion import fuse_scores
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 READ_TOKENS = 512
@@ -295,7 +296,7 @@ def search_scores(lab: Lab, model: nn.Module, name: str) -> dict[str, float]:
         mapped = dev_tasks.unit((vectors_ND[: count[1]] - mean_D) @ matrix)
         scores_QN = mapped[: count[0]] @ mapped[count[0] :].T
         found[title] = float(domains.ndcg_at_10(scores_QN, domain).mean())
-        found[f"{title} + BM25"] = float(domains.ndcg_at_10(domains.fused(scores_QN, lexical_QN), domain).mean())
+        found[f"{title} + BM25"] = float(domains.ndcg_at_10(fuse_scores(scores_QN, lexical_QN), domain).mean())
     return found
 
 

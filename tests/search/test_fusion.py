@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from selfembed.search.fusion import reciprocal_rank_fusion
+from selfembed.search.fusion import fuse_scores, reciprocal_rank_fusion
 
 
 def test_by_hand():
@@ -23,3 +24,10 @@ def test_small_k_lets_the_first_ranks_stand_out():
 def test_equal_scores_go_by_item_and_nothing_fuses_to_nothing():
     assert [item for item, _ in reciprocal_rank_fusion([[9], [4]])] == [4, 9]
     assert reciprocal_rank_fusion([[], []]) == []
+
+
+def test_documents_that_share_no_word_have_no_lexical_rank():
+    dense_QN = np.array([[0.1, 0.9, 0.5], [-0.2, -0.1, -0.3]])
+    lexical_QN = np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 0.0]])
+    expected_QN = [[1 / 63 + 1 / 62, 1 / 61, 1 / 62 + 1 / 61], [1 / 62, 1 / 61, 1 / 63]]
+    np.testing.assert_allclose(fuse_scores(dense_QN, lexical_QN), expected_QN)
