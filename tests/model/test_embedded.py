@@ -30,17 +30,17 @@ print(json.dumps([model.encode(json.loads(sys.argv[2]), batch_size=size).tolist(
 
 
 @pytest.fixture(scope="module")
-def explained(folder: Path) -> Explained:
-    return load_explained(folder)
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("embedded") / "embedder"
     texts = [f"The {word} of the old museum was shown to visitors from Lisbon." for word in ("map", "clock", "ship")]
     settings = {"steps": 1, "batch_size": 3, "max_length": 40, "embed_length": 64, "common": "online"}
     train("embedded", iter(texts), "text2token", out=out, settings=settings, dtype="float32")
     return out
+
+
+@pytest.fixture(scope="module")
+def explained(folder: Path) -> Explained:
+    return load_explained(folder)
 
 
 def test_doctor_finds_it_ready() -> None:
