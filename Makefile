@@ -20,7 +20,7 @@ quickstart: $(VENV)/installed  ## train a search embedder for the Python docs an
 	$(VENV)/bin/python examples/quickstart.py
 
 test: $(VENV)/yardstick browser check  ## lint, check types and run the tests
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The supervised embedder whose published scores the tests keep.
 $(VENV)/yardstick: $(VENV)/installed

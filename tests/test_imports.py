@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 import selfembed
@@ -239,9 +238,9 @@ def test_scores_are_read_and_compared_without_mteb():
     modules += ["evaluation.compare", "evaluation.run", "explanation.reading"]
     imported = "; ".join(f"import selfembed.{name}" for name in modules)
     code = f"import sys; {imported}; exit(bool({{'mteb', 'matplotlib', 'sklearn.cluster'}} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
+    assert processes.run(code).returncode == 0
 
 
 def test_train_is_the_function_whatever_was_imported_first():
     code = "import selfembed.training.run; from selfembed import train; exit(not hasattr(train, '__code__'))"
-    assert subprocess.run([sys.executable, "-c", code], timeout=300).returncode == 0
+    assert processes.run(code).returncode == 0

@@ -12,8 +12,12 @@ from selfembed.data.python_docs import DocstringPair, docstring_pairs, help_page
 from selfembed.errors import InputError
 
 
-def test_python_docs() -> None:
-    texts = list(python_docs())
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return list(python_docs())
+
+
+def test_python_docs(texts: list[str]) -> None:
     assert texts == list(python_docs())
     assert len(texts) > 5_000 and sum(map(len, texts)) > 1_000_000
     assert len(set(texts)) == len(texts)
@@ -22,15 +26,15 @@ def test_python_docs() -> None:
     assert list(corpus)[0] in texts[0] and len(corpus) == 50
 
 
-def test_held_out_docs_are_left_out() -> None:
+def test_held_out_docs_are_left_out(texts: list[str]) -> None:
     train, held = split_pairs(docstring_pairs(), 200, seed=3)
-    texts = list(python_docs(held_out=[pair.qualified_name for pair in held]))
-    assert 0.8 * len(list(python_docs())) < len(texts) < len(list(python_docs()))
-    joined = "\n".join(texts).casefold()
+    rest = list(python_docs(held_out=[pair.qualified_name for pair in held]))
+    assert 0.8 * len(texts) < len(rest) < len(texts)
+    joined = "\n".join(rest).casefold()
     for pair in held:
         assert pair.body.casefold() not in joined
     inside = "\n".join(pair.body for pair in held).casefold()
-    assert not any(text.casefold() in inside for text in texts)
+    assert not any(text.casefold() in inside for text in rest)
     with pytest.raises(InputError, match="held_out 'no.such'"):
         next(python_docs(held_out=["no.such"]))
 
@@ -70,21 +74,18 @@ def test_stdlib_is_parsed_not_imported(tmp_path: Path, monkeypatch: pytest.Monke
     )
     monkeypatch.setattr(module.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     monkeypatch.setattr(module, "_topics", lambda: {"lambda": ["Small anonymous functions."]})
-    module._docstrings.cache_clear()
-    try:
-        assert help_pages(words=3) == {"good": "Say what this", "topic: lambda": "Small anonymous functions."}
-        monkeypatch.setattr(module, "_topics", dict)
-        assert list(python_docs()) == [
-            long,
-            "See a.B and this of that for what it is in:",
-            "It is the one that is found in the class.",
-        ]
-        assert list(python_docs(held_out=["good.A.f"]))[-1].startswith("See")
-        [pair] = docstring_pairs()
-        assert (pair.qualified_name, pair.module, pair.summary) == ("good", "good", "Say what this is.")
-        assert pair.body.startswith(long)
-    finally:
-        module._docstrings.cache_clear()
+    monkeypatch.setattr(module, "_docstrings", module._docstrings.__wrapped__)  # the others keep what they have parsed
+    assert help_pages(words=3) == {"good": "Say what this", "topic: lambda": "Small anonymous functions."}
+    monkeypatch.setattr(module, "_topics", dict)
+    assert list(python_docs()) == [
+        long,
+        "See a.B and this of that for what it is in:",
+        "It is the one that is found in the class.",
+    ]
+    assert list(python_docs(held_out=["good.A.f"]))[-1].startswith("See")
+    [pair] = docstring_pairs()
+    assert (pair.qualified_name, pair.module, pair.summary) == ("good", "good", "Say what this is.")
+    assert pair.body.startswith(long)
 
 
 def test_titled_paragraphs_are_those_of_the_corpus_by_document():

@@ -225,9 +225,8 @@ def test_an_embedder_that_cannot_be_loaded_is_one_line(
 
 @pytest.mark.backbone
 @pytest.mark.skipif(MINILM is None or not DATA.is_dir(), reason="the model or the data is not there")
-@pytest.mark.parametrize(("task", "published"), [("STSBenchmark", 82.03), ("Banking77Classification", 80.04)])
-def test_a_known_model_has_its_known_score(task: str, published: float) -> None:
+def test_a_known_model_has_its_known_score() -> None:
     model = Path(MINILM.origin).parent / "model"
-    (found,) = evaluate(model, tasks=[task], data=DATA, batch_size=64).scores
+    (found,) = evaluate(model, tasks=["STSBenchmark"], data=DATA, batch_size=64).scores
     assert found.data == "exact"
-    assert found.score == pytest.approx(published, abs=0.02)
+    assert found.score == pytest.approx(82.03, abs=0.02)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
+
+import processes
 
 import selfembed
 
@@ -60,11 +59,9 @@ def test_the_three_steps(tiny_backbone_dir, tmp_path):
     kind = line.split()[-1].rstrip(",")
     text = text.replace("\nOBJECTIVES", f"\nfrom selfembed.objectives.{Path(place).stem} import {kind}\n\nOBJECTIVES")
     registry.write_text(re.sub(r"(OBJECTIVES: .* = \{\n)", rf"\1    {line}\n", text))
-    paths = [str(tmp_path / "src"), str(ROOT / "tests")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     (option,) = re.findall(r"^    (\w+): float = ", code, re.MULTILINE)
-    command = [sys.executable, "-c", RUN.format(name=name, option=option), str(tmp_path), str(tiny_backbone_dir)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    code = RUN.format(name=name, option=option)
+    done = processes.run(code, str(tmp_path), str(tiny_backbone_dir), path=[str(tmp_path / "src")])
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{option} 'much': expected a finite number"
     for run in ("alone", "mixed"):

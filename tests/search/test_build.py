@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
+import processes
 import pytest
 from datasets import Dataset
 from search_data import WIDTH, HashEncoder, data_files, hash_encoder, left_in
@@ -275,9 +274,7 @@ def test_full_disk(texts, tmp_path):
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000));"
         "Index.build(hash_encoder(), sys.argv[1], sys.argv[2])"
     )
-    arguments = [sys.executable, "-c", code, str(tmp_path / "index.txt"), str(tmp_path / "index")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    run = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
+    run = processes.run(code, str(tmp_path / "index.txt"), str(tmp_path / "index"))
     assert "InputError: cannot write" in run.stderr.splitlines()[-1] and not (tmp_path / "index").exists()
     Index.build(hash_encoder(), tmp_path / "index.txt", tmp_path / "index")
     assert Manifest.read(tmp_path / "index").passages == 20 * len(SENTENCES)

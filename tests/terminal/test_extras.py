@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
+import processes
 import pytest
 from tiny import SENTENCES, save_tiny
 
@@ -19,9 +17,7 @@ sys.exit(main(sys.argv[2:]))
 
 def without(modules: str, *arguments: str) -> tuple[int, str, list[str]]:
     """Exit status, output and lines of error of a command where some modules are not installed."""
-    run = subprocess.run(
-        [sys.executable, "-c", HIDDEN, modules, *arguments], capture_output=True, text=True, timeout=300
-    )
+    run = processes.run(HIDDEN, modules, *arguments)
     return run.returncode, run.stdout, [line for line in run.stderr.splitlines() if line.startswith("selfembed")]
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
+import processes
 import pytest
 import torch
 from runs import PROMPT, add_random_adapter, plain_embedder, run_record
@@ -157,10 +155,7 @@ def test_several_memory_tokens_work_where_selfembed_is_not_installed(tiny_backbo
     embedder = exported_memory(tiny_backbone_dir, tmp_path / "out", k=4)
     texts = ["Fox.", *SENTENCES[:3]]
     paths = [str(tmp_path / name) for name in ("out", "copy", "vectors.npy")]
-    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_SELFEMBED, *paths, *texts], env=environment, capture_output=True, text=True
-    )
+    run = processes.run(WITHOUT_SELFEMBED, *paths, *texts)
     assert run.returncode == 0, run.stderr
     alone, here = np.load(paths[2]), load_embedder(paths[0], device="cpu").encode(texts)
     np.testing.assert_array_equal(alone, here)

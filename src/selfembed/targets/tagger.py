@@ -13,7 +13,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -180,6 +180,14 @@ _LONGEST_WORD = 40  # HanTa's analysis is quadratic in the length; what is longe
 _START, _END, _UNKNOWN = 1, 2, 3  # HanTa's own codes
 
 
+@cache
+def _hanta_model() -> Any:
+    """Loads HanTa's English model, which takes half a second, once a process."""
+    from HanTa.HanoverTagger import HanoverTagger
+
+    return HanoverTagger("morphmodel_en.pgz")
+
+
 class HantaTagger:
     """HanTa's English hidden Markov model (Wartena 2019; PyPI `HanTa`, tags of the British National Corpus).
 
@@ -189,11 +197,9 @@ class HantaTagger:
 
     def __init__(self) -> None:
         require_extra("tagger")
-        from HanTa.HanoverTagger import HanoverTagger
-
         self.language = "en"
         self.name = f"hanta:en-{version('HanTa')}+words-{_WORD_RULES}"
-        self._model = HanoverTagger("morphmodel_en.pgz")
+        self._model = _hanta_model()
         self._universal = {
             code: _CLAWS_TO_UNIVERSAL.get(tag) or _CLAWS_TO_UNIVERSAL.get(tag[:2], "X")
             for code, tag in self._model.int2tag.items()
