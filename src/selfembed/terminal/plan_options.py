@@ -78,6 +78,13 @@ def add_plan_options(verb: argparse.ArgumentParser, *, recipe: str = "selfembed"
     )
     group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     group.add_argument("--tagger", default="auto", help="hanta, or a spaCy pipeline's name or folder")
+    group.add_argument(
+        "--language",
+        nargs="+",
+        action="extend",
+        metavar="CODE",
+        help="of the texts, for the model card: en, de, multilingual (default: the tagger's, or none)",
+    )
     group.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
 
 
@@ -158,6 +165,7 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
             device=options.device,
             tagger=options.tagger,
             trust_remote_code=options.trust_remote_code,
+            language=options.language,
         )
     finally:
         progress.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +27,9 @@ from selfembed.model.checkpoint import HEAD
 from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, save_tokenizer
 from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.memory_tokens import memory_embedding, write_memory
-from selfembed.model.pooling import FILE, TYPE, MemoryPooling
+from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.recipes import Recipe
+from selfembed.training.card import model_card
 
 # Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
 _FLOAT32_PARAMETERS = 2_000_000_000
@@ -43,11 +43,6 @@ _REQUIREMENTS = {
     "transformers": {"specifier": ">=5.2", "reason": "older versions ignore is_causal in config.json"},
     "sentence-transformers": {"specifier": ">=6.0", "reason": "the folder is in its format"},
 }
-_PERMISSION = f"""
-The embedding is the mean over several memory tokens, which no pooling of sentence-transformers computes. The module
-that does is the file `{FILE}` in this folder; `trust_remote_code=True` is the permission to run it. With selfembed
-installed, `selfembed.model.embedder.load_embedder("path/to/this/folder")` uses its own copy and needs no permission.
-"""
 
 
 def export_embedder(
@@ -184,96 +179,3 @@ def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: Senten
             "nothing was saved; please report this with the model's name"
         )
     return round(cosine, 6)
-
-
-def model_card(recipe: Recipe, record: RunRecord, modules: Sequence[str]) -> str:
-    """Writes the folder's README.md.
-
-    Args:
-        recipe: The recipe of the run.
-        record: The record of the run.
-        modules: Names of the embedder's modules.
-    """
-    config = recipe.embedder
-    stages = "\n".join(
-        f"| {name} | {stage.objective.display_name} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
-        f"| {stage.learning_rate:g} |"
-        for name, stage in recipe.stages.items()
-    )
-    several = config.memory_tokens > 1
-    bibtex = "\n\n".join(recipe.citations)
-    memory = f"\n| memory tokens (in the tokenizer) | {config.memory_tokens} |" if config.memory_tokens else ""
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags:
-- sentence-transformers
-- feature-extraction
-- selfembed
----
-
-# Text embedder from {record.model}
-
-Made with selfembed's recipe **{recipe.name}** from {_material(recipe, record)}.
-It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
-
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("path/to/this/folder"{", trust_remote_code=True" if several else ""})
-vectors = model.encode(["a text", "another text"])
-similarities = model.similarity(vectors, vectors)
-```
-{_PERMISSION if several else ""}{_behind_pooling(modules)}{_instructions(record)}
-| | |
-|---|---|
-| pooling | {config.pooling} |{memory}
-| attention | {config.attention} |
-| prompt (in the tokenizer; add none yourself) | `{config.template}` |
-| adapter, merged | LoRA r {recipe.lora.r}, alpha {recipe.lora.alpha}, dropout {recipe.lora.dropout} |
-| seed | {record.seed} |
-
-| stage | objective | steps | batch | length | learning rate |
-|---|---|---|---|---|---|
-{stages}
-
-The whole record (versions, fingerprints, loss curves) is in `{RECORD}`. The folder is an embedder: it no longer
-generates text. The backbone's licence applies.
-
-## Citation
-
-```bibtex
-{bibtex}
-```
-"""
-
-
-def _behind_pooling(modules: Sequence[str]) -> str:
-    """Says what a server may leave out; nothing where there are but a decoder and its pooling."""
-    more = [name for name in modules if name in ("WeightedLayerPooling", "Dense")]
-    if not more:
-        return ""
-    return (
-        f"\nIts modules are {', '.join(modules)}. Servers and converters that know decoder and pooling alone (vLLM, "
-        f"llama.cpp) leave out {' and '.join(more)} and give other vectors: compare a few with those of "
-        "sentence-transformers before you rely on one.\n"
-    )
-
-
-def _material(recipe: Recipe, record: RunRecord) -> str:
-    """Says in words what the recipe's stages read."""
-    read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.pairs or []]
-    if any(stage.texts for stage in recipe.stages.values()):
-        texts = f"{record.corpus_report['texts']:,} texts of `{record.corpus}`"
-        read.insert(0, texts if read else f"unlabelled text alone: {texts}")
-    return ", ".join(read)
-
-
-def _instructions(record: RunRecord) -> str:
-    """Says how to embed a query; nothing if no set of pairs had an instruction."""
-    lines = [f"- `{one['instruction']}: QUERY`" for one in record.pairs or [] if one["instruction"]]
-    if not lines:
-        return ""
-    return "\nQueries were trained with an instruction; embed yours so too, and other texts bare:\n\n" + (
-        "\n".join(dict.fromkeys(lines)) + "\n"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from selfembed.ground.progress import Progress, silent
 from selfembed.model.attention import require_attention
 from selfembed.model.backbone import EMBEDDED
 from selfembed.model.folder import RunRecord, StageRecord
+from selfembed.model.origin import origin_of
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
 from selfembed.training.judgement import Judge, make_raw, shipped_weights
@@ -39,6 +40,7 @@ def train(
     device: str | None = None,
     tagger: str = "auto",
     trust_remote_code: bool = False,
+    language: str | Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> SentenceTransformer:
     """Turns a language model into a text embedder, from unlabelled text or labelled pairs, and leaves it as a folder.
@@ -64,6 +66,8 @@ def train(
         device: Device to train on, `"cpu"` or `"cuda"`; None takes a GPU where there is one.
         tagger: Part-of-speech tagger, see :func:`selfembed.targets.tagger.load_tagger`.
         trust_remote_code: Whether the model's own Python code may run.
+        language: Language of the texts for the model card, as its ISO 639 code or several of them; None names that of
+            the tagger where one reads them, and none otherwise.
         progress: Called with (task, done, total).
 
     Returns:
@@ -87,6 +91,7 @@ def train(
         device=device,
         tagger=tagger,
         trust_remote_code=trust_remote_code,
+        language=language,
     )
     return run_plan(plan, out, progress=progress)
 
@@ -131,6 +136,7 @@ def run_plan(
             peak_memory_gib=round(peak_memory_gib(), 2),
             peak_gpu_memory_gib=round(torch.cuda.max_memory_allocated() / 2**30, 2) if on_gpu else None,
             self_retrieval=None if judgement is None else judgement.record,
+            origin=origin_of(plan.backbone).to_dict(),
         )
         finished = export_embedder(
             trained.embedder,
