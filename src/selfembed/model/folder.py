@@ -101,7 +101,7 @@ class RunRecord:
         environment: Versions and hardware.
         peak_memory_gib: Largest RAM of the process, in GiB.
         peak_gpu_memory_gib: Largest memory on the GPU, in GiB, where it ran on one.
-        saved_dtype: Dtype of the weights in the folder.
+        saved_dtype: Dtype of the weights in the folder's files; its config.json says in which one they are computed.
         cosine_to_model_in_memory: Least cosine between vectors of the folder and of the model before it was saved.
         origin: Name, hub id and licence of the backbone as far as its files say, see
             :class:`selfembed.model.origin.Origin`.

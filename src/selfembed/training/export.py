@@ -28,10 +28,11 @@ from selfembed.model.embedder import embedding_config, fitting_length, load_embe
 from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.memory_tokens import memory_embedding, write_memory
 from selfembed.model.pooling import TYPE, MemoryPooling
+from selfembed.model.stored_weights import store_weights, stored_dtype
 from selfembed.recipes import Recipe
 from selfembed.training.card import model_card
 
-# Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
+# Smaller backbones are merged and computed in float32: a merged update is finer than what bfloat16 can hold.
 _FLOAT32_PARAMETERS = 2_000_000_000
 _CHECK_TEXTS = [
     "River.",
@@ -54,6 +55,7 @@ def export_embedder(
     *,
     weights: Backbone | None = None,
     affine_map: AffineMap | None = None,
+    saved_dtype: str = "auto",
 ) -> SentenceTransformer:
     """Merges the adapter into freshly loaded weights, saves, reloads and compares.
 
@@ -65,6 +67,9 @@ def export_embedder(
         out: Folder to make.
         weights: Weights that the adapter is merged into; None takes the backbone's.
         affine_map: Map that goes behind all of it; None, or one that changes nothing, leaves it out.
+        saved_dtype: Dtype of the weights on disk, one of :data:`selfembed.model.stored_weights.STORED_DTYPES`.
+            Backbones below two billion parameters compute in float32 all the same; of larger ones, which compute as
+            they are stored, `"auto"` keeps the backbone's own dtype.
 
     Returns:
         The embedder as loaded from `out`.
@@ -90,6 +95,9 @@ def export_embedder(
         merged.config.update(embedding_config(backbone, config).to_dict())
         if config.memory_tokens:
             write_memory(merged, memory_embedding(trained))
+        stored = stored_dtype(merged, saved_dtype)
+        if merged.dtype != torch.float32:
+            merged = merged.to(stored)
         dtype = merged.dtype
         merged.save_pretrained(staging)
         del merged  # one copy of the weights at a time
@@ -108,6 +116,8 @@ def export_embedder(
         if not backbone.tied:
             tensors = {f"lm_head.{name}": tensor.contiguous() for name, tensor in backbone.head().named_buffers()}
             save_file(tensors, staging / HEAD)
+        if stored != dtype:
+            store_weights(staging, stored)
         reloaded = load_embedder(staging, device="cpu")
         verdict = probe_attention(reloaded.transformers_model).verdict
         if verdict != config.attention:
@@ -118,8 +128,8 @@ def export_embedder(
             )
         record = replace(
             record,
-            saved_dtype=str(dtype).removeprefix("torch."),
-            cosine_to_model_in_memory=compare(expected, without_map(reloaded), trained),
+            saved_dtype=str(stored).removeprefix("torch."),
+            cosine_to_model_in_memory=compare(expected, without_map(reloaded), trained, stored),
         )
         record.to_file(staging / RECORD)
         (staging / "README.md").write_text(model_card(recipe, record, [type(module).__name__ for module in reloaded]))
@@ -162,20 +172,24 @@ def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> Pre
     return merged
 
 
-def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: SentenceTransformer) -> float:
+def compare(
+    expected: np.ndarray, reloaded: SentenceTransformer, trained: SentenceTransformer, stored: torch.dtype
+) -> float:
     """Measures the least cosine between the vectors of the model in memory and those of the folder, over a few texts.
 
     Raises:
-        InputError: It is below 0.9999 in float32, or below 0.99 where the model in memory computes in bfloat16.
+        InputError: It is below 0.9999 in float32, or below 0.99 where the model in memory computes in bfloat16 or the
+            folder's weights are stored in it.
     """
     actual = reloaded.encode(_CHECK_TEXTS, batch_size=2, show_progress_bar=False)
     actual = np.asarray(actual, dtype=np.float32)
     norms = np.linalg.norm(expected, axis=-1) * np.linalg.norm(actual, axis=-1)
     cosine = float(((expected * actual).sum(-1) / norms).min())
-    least = 0.9999 if trained.dtype == reloaded.dtype == torch.float32 else 0.99
+    exact = trained.dtype == reloaded.dtype == torch.float32 and stored != torch.bfloat16
+    least = 0.9999 if exact else 0.99
     if not cosine >= least:
         raise InputError(
             f"the saved folder gives other vectors than the model in memory (cosine {cosine:.5f}, expected {least}); "
-            "nothing was saved; please report this with the model's name"
+            "nothing was saved; use `saved_dtype='float32'`, and please report this with the model's name"
         )
     return round(cosine, 6)

@@ -23,6 +23,7 @@ from selfembed.ground.options import require_choice
 from selfembed.model.backbone import EMBEDDED, Backbone, best_dtype, load_backbone
 from selfembed.model.device import choose_device
 from selfembed.model.embedder import build_embedder, fitting_length
+from selfembed.model.stored_weights import STORED_DTYPES
 from selfembed.objectives.objective import Material
 from selfembed.recipes import RECIPES, Recipe, find_recipe, override
 from selfembed.targets.tagger import Tagger, load_tagger, require_language
@@ -43,6 +44,7 @@ class Plan:
         pairs: The sets of labelled examples to train on.
         dev: The set of labelled examples that decides when to stop; None trains to the end.
         language: Codes of the texts' languages, for the model card; empty where they are not known.
+        saved_dtype: Dtype of the finished folder's weights on disk.
     """
 
     backbone: Backbone
@@ -55,6 +57,7 @@ class Plan:
     pairs: tuple[Examples, ...] = ()
     dev: Examples | None = None
     language: tuple[str, ...] = ()
+    saved_dtype: str = "auto"
 
     @property
     def tagger_name(self) -> str:
@@ -140,6 +143,7 @@ def make_plan(
     tagger: str = "auto",
     trust_remote_code: bool = False,
     language: str | Sequence[str] | None = None,
+    saved_dtype: str = "auto",
 ) -> Plan:
     """Finds the backbone, reads the corpus and resolves the recipe.
 
@@ -150,6 +154,7 @@ def make_plan(
     """
     device = choose_device(device)
     require_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
+    require_choice("saved_dtype", saved_dtype, STORED_DTYPES)
     languages = _language_codes(language)
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
     sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
@@ -176,6 +181,7 @@ def make_plan(
         pairs=sets,
         dev=dev_set,
         language=languages,
+        saved_dtype=saved_dtype,
     )
 
 

@@ -41,6 +41,7 @@ def train(
     tagger: str = "auto",
     trust_remote_code: bool = False,
     language: str | Sequence[str] | None = None,
+    saved_dtype: str = "auto",
     progress: Progress = silent,
 ) -> SentenceTransformer:
     """Turns a language model into a text embedder, from unlabelled text or labelled pairs, and leaves it as a folder.
@@ -68,6 +69,9 @@ def train(
         trust_remote_code: Whether the model's own Python code may run.
         language: Language of the texts for the model card, as its ISO 639 code or several of them; None names that of
             the tagger where one reads them, and none otherwise.
+        saved_dtype: Dtype of the folder's weights on disk: `"float32"`, `"float16"`, `"bfloat16"`, or `"auto"`, which
+            takes float16 for backbones below two billion parameters, which compute in float32 whatever is on disk, and
+            a larger backbone's own dtype otherwise.
         progress: Called with (task, done, total).
 
     Returns:
@@ -92,6 +96,7 @@ def train(
         tagger=tagger,
         trust_remote_code=trust_remote_code,
         language=language,
+        saved_dtype=saved_dtype,
     )
     return run_plan(plan, out, progress=progress)
 
@@ -146,6 +151,7 @@ def run_plan(
             out,
             weights=shipped_weights(plan, judgement, trained.weights),
             affine_map=judgement.affine_map if judgement is not None else None,
+            saved_dtype=plan.saved_dtype,
         )
         progress("saving", 1, 1)
     remove_work_folder(work)
