@@ -173,6 +173,7 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
             trust_remote_code=options.trust_remote_code,
             language=options.language,
             saved_dtype=options.saved_dtype,
+            calibrate=getattr(options, "calibrate", None),
         )
     finally:
         progress.close()

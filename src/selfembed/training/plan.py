@@ -26,6 +26,7 @@ from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.model.stored_weights import STORED_DTYPES
 from selfembed.objectives.objective import Material
 from selfembed.recipes import RECIPES, Recipe, find_recipe, override
+from selfembed.recipes.recipe import with_calibration
 from selfembed.targets.tagger import Tagger, load_tagger, require_language
 
 
@@ -144,6 +145,7 @@ def make_plan(
     trust_remote_code: bool = False,
     language: str | Sequence[str] | None = None,
     saved_dtype: str = "auto",
+    calibrate: bool | None = None,
 ) -> Plan:
     """Finds the backbone, reads the corpus and resolves the recipe.
 
@@ -157,6 +159,7 @@ def make_plan(
     require_choice("saved_dtype", saved_dtype, STORED_DTYPES)
     languages = _language_codes(language)
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
+    resolved = with_calibration(resolved, calibrate)
     sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     check_stages(resolved, backbone)

@@ -42,6 +42,7 @@ def train(
     trust_remote_code: bool = False,
     language: str | Sequence[str] | None = None,
     saved_dtype: str = "auto",
+    calibrate: bool | None = None,
     progress: Progress = silent,
 ) -> SentenceTransformer:
     """Turns a language model into a text embedder, from unlabelled text or labelled pairs, and leaves it as a folder.
@@ -72,6 +73,8 @@ def train(
         saved_dtype: Dtype of the folder's weights on disk: `"float32"`, `"float16"`, `"bfloat16"`, or `"auto"`, which
             takes float16 for backbones below two billion parameters, which compute in float32 whatever is on disk, and
             a larger backbone's own dtype otherwise.
+        calibrate: Whether an affine map behind the pooling is chosen for the finished embedder, see
+            :func:`selfembed.recipes.recipe.with_calibration`; None is the recipe's own way.
         progress: Called with (task, done, total).
 
     Returns:
@@ -97,6 +100,7 @@ def train(
         trust_remote_code=trust_remote_code,
         language=language,
         saved_dtype=saved_dtype,
+        calibrate=calibrate,
     )
     return run_plan(plan, out, progress=progress)
 
