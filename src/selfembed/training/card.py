@@ -136,10 +136,14 @@ def _behind_pooling(modules: Sequence[str]) -> str:
     more = [name for name in modules if name in ("WeightedLayerPooling", "Dense")]
     if not more:
         return ""
+    without = ""
+    if "Dense" in more:
+        as_read = ", as they read it" if more == ["Dense"] else ""
+        without = f"`selfembed calibrate FOLDER --remove --out NEW` leaves it without its Dense module{as_read}.\n"
     return (
         f"\nIts modules are {', '.join(modules)}. Servers and converters that know decoder and pooling alone (vLLM, "
         f"llama.cpp) leave out {' and '.join(more)} and give other vectors: compare a few with those of "
-        "sentence-transformers before you rely on one.\n"
+        f"sentence-transformers before you rely on one.\n{without}"
     )
 
 
