@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def short_train(model: Path, out: Path, *, recipe: Any = "text2token", **options: Any) -> SentenceTransformer:
-    """`train()` on the CPU with `SETTINGS`, changed by `settings`; in float32 unless `dtype` says otherwise."""
+    """`train()` on the CPU with `SETTINGS`, changed by `settings`; all in float32 unless options say otherwise."""
     settings = {**SETTINGS, **options.pop("settings", {})}
     corpus = options.pop("corpus", None) or iter(SENTENCES)
     return train(
@@ -38,6 +38,7 @@ def short_train(model: Path, out: Path, *, recipe: Any = "text2token", **options
         out=out,
         settings=settings,
         dtype=options.pop("dtype", "float32"),
+        saved_dtype=options.pop("saved_dtype", "float32"),
         device="cpu",
         tagger="hanta",
         **options,

@@ -90,6 +90,7 @@ def trace(name: str, folder: Path) -> dict[str, Any]:
             out=folder / "out",
             seed=0,
             dtype="float32",
+            saved_dtype="float32",  # weights to the last bit
             device="cpu",
             tagger="hanta",
             progress=look,

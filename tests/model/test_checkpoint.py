@@ -266,7 +266,7 @@ def test_a_finished_embedder_brings_its_decoder_layer(tmp_path):
     embedder.eval()
     record = run_record(model="tiny", corpus="sentences")
     recipe = dataclasses.replace(override(find_recipe("text2token"), {"embed_length": 64}), embedder=config)
-    export_embedder(embedder, backbone, recipe, record, tmp_path / "out")
+    export_embedder(embedder, backbone, recipe, record, tmp_path / "out", saved_dtype="float32")
     again = load_backbone(tmp_path / "out")
     for layer in (again.head(), again.load().get_output_embeddings()):
         assert torch.equal(layer.weight, backbone.head().weight)

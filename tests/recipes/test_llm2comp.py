@@ -44,7 +44,8 @@ class Interruption(Exception):
 def short_train(model: Path, out: Path, *, settings=None, recipe="llm2comp-unsup", without=(), **options):
     settings = {name: value for name, value in SETTINGS.items() if name not in without} | (settings or {})
     corpus = options.pop("corpus", None) or iter(SENTENCES)
-    return train(model, corpus, recipe, out=out, settings=settings, dtype="float32", device="cpu", **options)
+    exact = {"dtype": "float32", "saved_dtype": "float32", "device": "cpu"}
+    return train(model, corpus, recipe, out=out, settings=settings, **exact, **options)
 
 
 def record_of(out: Path) -> dict:

@@ -22,7 +22,8 @@ SETTINGS = {"steps": 4, "batch_size": 4, "micro_batch_size": 2, "max_length": 40
 
 def short_train(model: Path, out: Path, *, settings=None, recipe="llm2vec-unsup", corpus=None, **options):
     given = {**SETTINGS, "learning_rate": 1e-2, "gradient_checkpointing": False, **(settings or {})}
-    return train(model, corpus or iter(SENTENCES), recipe, out=out, settings=given, device="cpu", **options)
+    exact = {"saved_dtype": "float32", "device": "cpu"}
+    return train(model, corpus or iter(SENTENCES), recipe, out=out, settings=given, **exact, **options)
 
 
 def record_of(out: Path) -> dict:

@@ -11,6 +11,7 @@ import processes
 import pytest
 import torch
 from runs import PROMPT, add_random_adapter, plain_embedder, run_record
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny import BOS_ID, EOS_ID, PAD_ID, SENTENCES, save_tiny, tiny_tokenizer
 from transformers import AutoModel
@@ -40,7 +41,7 @@ def test_folder_equals_memory_and_a_forward_pass_by_hand(family, tied, attention
     add_random_adapter(embedder)
     embedder.eval()
     out = tmp_path / "new" / "out"
-    finished = export.export_embedder(embedder, backbone, recipe_of(config), RECORD, out)
+    finished = export.export_embedder(embedder, backbone, recipe_of(config), RECORD, out, saved_dtype="float32")
     texts = ["Fox.", *SENTENCES[:4], " ".join(SENTENCES)]
     memory = embedder.encode(texts)
     assert np.abs(memory[1:5] - untrained).max() > 0.05
@@ -72,7 +73,7 @@ def test_special_tokens_spelled_out_in_a_text_are_text_to_stock_classes(kind, tm
     assert ids.before[:2] == (BOS_ID, BOS_ID) and ids.after[-1] == EOS_ID
     add_random_adapter(embedder)
     embedder.eval()
-    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
+    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out", saved_dtype="float32")
     stock = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     texts = [f"{SENTENCES[0]} <|eos|>", "<|bos|><|pad|>", f"a<|eos|>{SENTENCES[1]}"]
     model = AutoModel.from_pretrained(tmp_path / "out")
@@ -96,7 +97,7 @@ def exported_memory(raw, out, *, k, attention="bidirectional"):
     with torch.no_grad():
         memory_embedding(embedder).memory.mul_(1.5)
     embedder.eval()
-    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, out)
+    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, out, saved_dtype="float32")
     return embedder
 
 
@@ -169,7 +170,7 @@ def test_vectors_that_are_not_finite_are_not_saved(tiny_backbone_dir, tmp_path):
     with torch.no_grad():
         next(p for name, p in embedder.named_parameters() if "lora_A" in name).fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match="not finite"):
-        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
+        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out", saved_dtype="float32")
     assert not list(tmp_path.iterdir())
 
 
@@ -183,7 +184,7 @@ def test_a_folder_that_differs_is_not_saved(tiny_backbone_dir, tmp_path, monkeyp
         lambda *_: AutoModel.from_pretrained(tiny_backbone_dir),  # the adapter forgotten
     )
     with pytest.raises(InputError, match="gives other vectors"):
-        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
+        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out", saved_dtype="float32")
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +193,7 @@ def test_a_folder_of_another_attention_is_not_saved(tiny_backbone_dir, tmp_path,
     add_random_adapter(embedder)
     monkeypatch.setattr(export, "probe_attention", lambda _: SimpleNamespace(verdict="bidirectional"))
     with pytest.raises(InputError, match="comes back bidirectional, expected causal"):
-        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
+        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out", saved_dtype="float32")
     assert not list(tmp_path.iterdir())
 
 
@@ -205,3 +206,40 @@ def test_merging_leaves_the_model_in_memory_alone(tiny_backbone_dir, tmp_path):
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert not any("lora" in name for name, _ in merged.named_parameters())
     assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize(("tied", "wanted"), [(True, "auto"), (False, "float16"), (False, "bfloat16")])
+def test_sixteen_bits_on_disk_are_computed_in_float32(tied, wanted, tmp_path):
+    raw = save_tiny("llama", tmp_path / "raw", tied=tied)
+    embedder, backbone, config = plain_embedder(raw)
+    add_random_adapter(embedder)
+    embedder.eval()
+    out = tmp_path / "out"
+    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, out, saved_dtype=wanted)
+    on_disk = getattr(torch, "float16" if wanted == "auto" else wanted)
+    files = [out / "model.safetensors", *([] if tied else [out / export.HEAD])]
+    for file in files:
+        assert {tensor.dtype for tensor in load_file(file).values()} == {on_disk}
+    stock = SentenceTransformer(str(out), device="cpu")
+    assert stock.dtype == AutoModel.from_pretrained(out).dtype == torch.float32
+    memory, actual = embedder.encode(SENTENCES[:4]), stock.encode(SENTENCES[:4])
+    cosines = (memory * actual).sum(1) / np.linalg.norm(memory, axis=1) / np.linalg.norm(actual, axis=1)
+    assert actual.dtype == np.float32 and cosines.min() > (0.99 if wanted == "bfloat16" else 0.99999)
+    assert json.loads((out / export.RECORD).read_text())["saved_dtype"] == str(on_disk).removeprefix("torch.")
+    head = Backbone("out", out).head().weight
+    torch.testing.assert_close(head, backbone.head().weight, rtol=0.01, atol=1e-4)
+
+
+def test_what_float16_cannot_hold_is_saved_in_float32(tmp_path):
+    raw = save_tiny("llama", tmp_path / "raw", tied=True)
+    weights = load_file(raw / "model.safetensors")
+    weights[next(name for name in weights if "up_proj" in name)][0, 0] = 7e4
+    save_file(weights, raw / "model.safetensors", metadata={"format": "pt"})
+    embedder, backbone, config = plain_embedder(raw)
+    add_random_adapter(embedder)
+    embedder.eval()
+    with pytest.raises(InputError, match=r"saved_dtype float16: a weight is beyond its range"):
+        export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out", saved_dtype="float16")
+    assert not (tmp_path / "out").exists()
+    export.export_embedder(embedder, backbone, recipe_of(config), RECORD, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / export.RECORD).read_text())["saved_dtype"] == "float32"

@@ -133,9 +133,8 @@ def test_bfloat16_holds_the_adapter_and_what_is_saved_in_float32(tiny_backbone_d
 
     settings = {**SETTINGS, **ONLINE, "steps": 12, "warmup": 0, "dropout": 0}
     corpus = iter(SENTENCES[:4])
-    plan = make_plan(
-        tiny_backbone_dir, corpus, "text2token", settings=settings, dtype="bfloat16", device="cpu", tagger="hanta"
-    )
+    options = {"dtype": "bfloat16", "saved_dtype": "float32", "device": "cpu", "tagger": "hanta"}
+    plan = make_plan(tiny_backbone_dir, corpus, "text2token", settings=settings, **options)
     run_plan(plan, out, after_stage=watch)
     assert [name for name, _, _ in dtypes] == ["data_driven", "model_derived"]
     assert all(trained == {torch.float32} for _, _, trained in dtypes)

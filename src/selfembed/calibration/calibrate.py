@@ -22,6 +22,7 @@ from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
 from selfembed.model.device import choose_device
 from selfembed.model.embedder import build_embedder, load_embedder
+from selfembed.model.stored_weights import dtype_of_folder, store_weights, stored_dtype
 
 RECORD = "calibration.json"
 _TEXT = "A text to compare vectors by."
@@ -89,6 +90,9 @@ def calibrate(
     with arriving_folder(out) as staging:
         mapped.save(str(staging), create_model_card=False)
         (staging / "chat_template.jinja").unlink(missing_ok=True)
+        stored = dtype_of_folder(folder) if ready else stored_dtype(embedder.transformers_model, "auto")
+        if stored != embedder.dtype:
+            store_weights(staging, stored)
         if ready:
             for file in folder.iterdir():  # the record, the decoder layer and the card stay with the embedder
                 if file.is_file() and not (staging / file.name).exists():

@@ -122,6 +122,11 @@ class Corpus:
         plain = (str, os.PathLike)
         return ", ".join(str(s) if isinstance(s, plain) else f"a {type(s).__name__}" for s in self._sources)
 
+    @property
+    def hub_ids(self) -> list[str]:
+        """The ids of the sources that are data sets on the hub, each once."""
+        return list(dict.fromkeys(self._reader.hub_ids))
+
     def texts(self) -> datasets.Dataset:
         """Gives the texts as a memory-mapped data set with the one column "text"; reads them on the first call.
 

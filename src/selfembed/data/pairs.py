@@ -42,6 +42,7 @@ class Examples:
         fingerprint: Content hash of the rows, whatever file they came from.
         instruction: What the text that is sought shall do for the query; put before queries only.
         notes: What reading labels left out or filled in: what -> how often.
+        hub_id: Id of the data set on the hub that they were read from; None where they were not.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Examples:
     fingerprint: str
     instruction: str | None = None
     notes: Mapping[str, int] = field(default_factory=dict)
+    hub_id: str | None = None
 
     @property
     def negatives(self) -> int:
@@ -103,7 +105,9 @@ def read_examples(source: Any, *, name: str | None = None) -> Examples:
     fingerprint = content_hash(columns, texts_hash(text for row in rows for text in row))
     name = name or (stem(Path(source)) if is_file else where.rstrip("/").rpartition("/")[2])
     dataset = Dataset.from_dict(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
-    return Examples(name=name, rows=dataset, fingerprint=fingerprint, notes=notes)
+    named = hub.hub_id(source) if isinstance(source, str) and not Path(source).expanduser().exists() else None
+    hub_id = named[0] if named else None
+    return Examples(name=name, rows=dataset, fingerprint=fingerprint, notes=notes, hub_id=hub_id)
 
 
 def read_sets(sources: Any) -> tuple[Examples, ...]:

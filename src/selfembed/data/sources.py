@@ -42,6 +42,7 @@ class Reader:
         self.split = split
         self.encoding = encoding
         self.ledger = ledger
+        self.hub_ids: list[str] = []  # of the data sets among the sources
         self._spent: list[object] = []  # iterators already read
 
     # ---- which source is what
@@ -87,6 +88,7 @@ class Reader:
         if before and config and os.path.isdir(before):
             return lambda: self._folder(Path(before), config)
         if isinstance(source, str) and (named := hub.hub_id(source)):
+            self.hub_ids.append(named[0])
             return lambda: self._table(
                 lambda choose, place: hub.hub_rows(*named, self.split, choose, self.ledger, place), repr(source)
             )

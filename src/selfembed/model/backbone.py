@@ -219,7 +219,7 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.py", "*.jinja", "*.txt"]
+    patterns = ["*.json", "*.safetensors", "*.model", "*.py", "*.jinja", "*.txt", "README.md"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:

@@ -6,11 +6,11 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
 from torch import nn
 from transformers import PretrainedConfig
 
@@ -33,6 +33,11 @@ _STOCK_POOLING: dict[str, str | tuple[str, ...]] = {
     "mean": "mean",
     "mean+last": ("mean", "lasttoken"),
     "memory": "lasttoken",
+}
+# What may stand behind the decoder of a folder with several memory tokens.
+_BEHIND_MEMORY: dict[str, Any] = {
+    TYPE: MemoryPooling,
+    f"{Dense.__module__}.{Dense.__name__}": Dense,
 }
 
 
@@ -207,14 +212,13 @@ def require_embedder(embedder: str | Path) -> None:
 def _load_embedder(folder: Path, name: str, device: str | None, trust_remote_code: bool) -> SentenceTransformer:
     listed = folder / "modules.json"
     modules = json.loads(listed.read_text()) if listed.is_file() else []
-    paths = [module["path"] for module in modules if module["type"] == TYPE]
-    if not paths:
+    if not any(module["type"] == TYPE for module in modules):
         return SentenceTransformer(name, device=device, trust_remote_code=trust_remote_code)
     settings = json.loads((folder / "config_sentence_transformers.json").read_text())
     return SentenceTransformer(
         modules=[
             Transformer.load(str(folder), trust_remote_code=trust_remote_code),
-            MemoryPooling.load(str(folder), subfolder=paths[0]),
+            *(_BEHIND_MEMORY[module["type"]].load(str(folder), subfolder=module["path"]) for module in modules[1:]),
         ],
         prompts=settings["prompts"],
         similarity_fn_name=settings["similarity_fn_name"],

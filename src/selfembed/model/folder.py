@@ -101,8 +101,12 @@ class RunRecord:
         environment: Versions and hardware.
         peak_memory_gib: Largest RAM of the process, in GiB.
         peak_gpu_memory_gib: Largest memory on the GPU, in GiB, where it ran on one.
-        saved_dtype: Dtype of the weights in the folder.
+        saved_dtype: Dtype of the weights in the folder's files; its config.json says in which one they are computed.
         cosine_to_model_in_memory: Least cosine between vectors of the folder and of the model before it was saved.
+        origin: Name, hub id and licence of the backbone as far as its files say, see
+            :class:`selfembed.model.origin.Origin`.
+        datasets: Ids on the hub of the data sets that texts and pairs were read from; None where none was.
+        language: Codes of the texts' languages, where they are known.
     """
 
     model: str
@@ -124,6 +128,9 @@ class RunRecord:
     peak_gpu_memory_gib: float | None = None
     saved_dtype: str | None = None
     cosine_to_model_in_memory: float | None = None
+    origin: dict[str, Any] | None = None
+    datasets: list[str] | None = None
+    language: list[str] | None = None
 
     @property
     def config(self) -> EmbedderConfig:

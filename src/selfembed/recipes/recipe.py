@@ -15,6 +15,8 @@ from selfembed.model.embedder import EmbedderConfig
 from selfembed.objectives.objective import Objective
 from selfembed.recipes.stage import Stage
 
+_PAIRS = 300  # where a recipe that has none shall calibrate
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -30,7 +32,8 @@ class Recipe:
         calibration_pairs: Number of pairs of the corpus that the finished embedder is judged and the affine map behind
             its pooling is chosen by; 0 leaves both out.
         calibration: `"after"` chooses the map for the finished embedder; `"before"` chooses it for the raw backbone
-            and trains the adapter in front of it, so that what is trained is what will be used.
+            and trains the adapter in front of it, so that what is trained is what will be used; `"none"` judges
+            without any map.
     """
 
     name: str
@@ -40,7 +43,7 @@ class Recipe:
     statistics_texts: Annotated[int, Range(least=1)] = 200_000
     embed_length: Annotated[int, Range(least=1)] = 512
     calibration_pairs: Annotated[int, Range(least=0)] = 0
-    calibration: Literal["after", "before"] = "after"
+    calibration: Literal["after", "before", "none"] = "after"
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -65,6 +68,32 @@ class Recipe:
         """Gives plain JSON values; objectives carry their kind."""
         plain: dict[str, Any] = _plain(self)
         return plain
+
+
+def with_calibration(recipe: Recipe, calibrate: bool | None) -> Recipe:
+    """Makes calibration a recipe's last step, or leaves that step out.
+
+    Args:
+        recipe: The recipe, which is left as it is.
+        calibrate: Whether a map is chosen for the finished embedder. True leaves a recipe that calibrates already as
+            it is, and gives any other the pairs for it: the finished embedder is then held against the raw one too,
+            and the raw one shipped where it finds more. False leaves the map out. None is the recipe's own way.
+
+    Raises:
+        InputError: The map shall be left out, and the recipe trains in front of it.
+    """
+    if calibrate is None:
+        return recipe
+    calibrates = recipe.calibration_pairs > 0 and recipe.calibration != "none"
+    if calibrate:
+        pairs = recipe.calibration_pairs or _PAIRS
+        return recipe if calibrates else dataclasses.replace(recipe, calibration="after", calibration_pairs=pairs)
+    if recipe.calibration == "before":
+        raise InputError(
+            f"recipe {recipe.name}: trains in front of its map, which is no last step to leave out; expected one that "
+            "calibrates afterwards; use `calibration='none'`, which trains without a map"
+        )
+    return dataclasses.replace(recipe, calibration="none") if calibrates else recipe
 
 
 def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:

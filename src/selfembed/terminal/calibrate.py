@@ -17,7 +17,13 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "and sentences of your text find the rest of it best, and leave the embedder with it as a stock folder.",
     )
     verb.add_argument("model", metavar="MODEL", help="an embedder's folder, or a language model as train takes it")
-    verb.add_argument("--corpus", nargs="+", required=True, metavar="C", help="your text, as train takes it")
+    what = verb.add_mutually_exclusive_group(required=True)
+    what.add_argument("--corpus", nargs="+", metavar="C", help="your text, as train takes it")
+    what.add_argument(
+        "--remove",
+        action="store_true",
+        help="leave the embedder without its map, for servers and converters that ignore such modules",
+    )
     verb.add_argument("--out", required=True, metavar="DIR", help="folder of the calibrated embedder")
     verb.add_argument("--pairs", type=int, default=500, metavar="N", help="pairs it is chosen by (default 500)")
     verb.add_argument("--seed", type=int, default=0, help="seed (default 0)")
@@ -29,7 +35,15 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Calibrates and prints how each map did."""
     from selfembed.calibration.calibrate import calibrate
+    from selfembed.calibration.removal import remove_map
 
+    if options.remove:
+        remove_map(options.model, options.out)
+        if options.json:
+            print(json.dumps({"embedder": options.out}))
+        else:
+            print(f"embedder: {options.out} (without a map behind its pooling)")
+        return 0
     with Bars() as progress:
         found = calibrate(
             options.model,
@@ -53,6 +67,9 @@ def run(options: argparse.Namespace) -> int:
     if choice.map.changes_nothing:
         print("no map is better than none: the embedder is as it was")
     else:
-        print("the map is a Dense module behind the pooling; servers that ignore such modules give vectors without it")
+        print(
+            "the map is a Dense module behind the pooling; servers that ignore such modules give vectors without it "
+            "(calibrate --remove leaves a folder so)"
+        )
     print(f"embedder: {options.out}")
     return 0

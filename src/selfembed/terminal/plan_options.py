@@ -76,8 +76,21 @@ def add_plan_options(verb: argparse.ArgumentParser, *, recipe: str = "selfembed"
     group.add_argument(
         "--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the frozen weights"
     )
+    group.add_argument(
+        "--saved-dtype",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        default="auto",
+        help="of the folder's weights on disk (default auto: float16 below 2 billion parameters, computed in float32)",
+    )
     group.add_argument("--device", help="cpu, cuda, ... (default: a GPU where there is one)")
     group.add_argument("--tagger", default="auto", help="hanta, or a spaCy pipeline's name or folder")
+    group.add_argument(
+        "--language",
+        nargs="+",
+        action="extend",
+        metavar="CODE",
+        help="of the texts, for the model card: en, de, multilingual (default: the tagger's, or none)",
+    )
     group.add_argument("--trust-remote-code", action="store_true", help="let the model's own Python code run")
 
 
@@ -158,6 +171,9 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
             device=options.device,
             tagger=options.tagger,
             trust_remote_code=options.trust_remote_code,
+            language=options.language,
+            saved_dtype=options.saved_dtype,
+            calibrate=getattr(options, "calibrate", None),
         )
     finally:
         progress.close()

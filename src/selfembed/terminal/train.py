@@ -25,6 +25,14 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_pair_options(verb)
     verb.add_argument("--out", metavar="DIR", help="folder of the finished embedder (needed unless --dry-run)")
     verb.add_argument("--dry-run", action="store_true", help="print what would be done and what it takes; do nothing")
+    last = verb.add_mutually_exclusive_group()
+    last.add_argument(
+        "--calibrate",
+        action="store_true",
+        default=None,
+        help="end with an affine map behind the pooling, chosen on the corpus, whatever the recipe",
+    )
+    last.add_argument("--no-calibrate", dest="calibrate", action="store_false", help="leave that map out")
     verb.add_argument("--no-report", action="store_true", help="leave no report.html in the folder")
     verb.set_defaults(run=run, verb=verb)
 
@@ -105,11 +113,14 @@ def print_judgement(judged: dict[str, Any]) -> None:
         f"nDCG@10 of {judged['trained']['pairs']} titles and sentences that seek the rest of their text"
         f"{'' if judged['unseen'] else ' (which training has read)'}:"
     )
+    without_maps = all(len(tried) == 1 for tried in scores.values())
     for name in scores:
-        print(f"  {name:8} {scores[name]['as it is']:.3f}, calibrated {scores[name][maps[name]]:.3f} ({maps[name]})")
+        mapped = "" if without_maps else f", calibrated {scores[name][maps[name]]:.3f} ({maps[name]})"
+        print(f"  {name:8} {scores[name]['as it is']:.3f}{mapped}")
     if judged["shipped"] == "raw":
         print(
-            "training found no more than the raw backbone does, so the raw backbone is shipped, calibrated; "
+            "training found no more than the raw backbone does, so the raw backbone is shipped"
+            f"{'' if without_maps else ', calibrated'}; "
             "more text, more steps or a lower learning rate may change that"
         )
 

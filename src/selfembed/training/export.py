@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +27,12 @@ from selfembed.model.checkpoint import HEAD
 from selfembed.model.embedder import embedding_config, fitting_length, load_embedder, save_tokenizer
 from selfembed.model.folder import RECORD, RunRecord
 from selfembed.model.memory_tokens import memory_embedding, write_memory
-from selfembed.model.pooling import FILE, TYPE, MemoryPooling
+from selfembed.model.pooling import TYPE, MemoryPooling
+from selfembed.model.stored_weights import store_weights, stored_dtype
 from selfembed.recipes import Recipe
+from selfembed.training.card import model_card
 
-# Smaller backbones are saved in float32: a merged update is finer than what bfloat16 can hold.
+# Smaller backbones are merged and computed in float32: a merged update is finer than what bfloat16 can hold.
 _FLOAT32_PARAMETERS = 2_000_000_000
 _CHECK_TEXTS = [
     "River.",
@@ -43,11 +44,6 @@ _REQUIREMENTS = {
     "transformers": {"specifier": ">=5.2", "reason": "older versions ignore is_causal in config.json"},
     "sentence-transformers": {"specifier": ">=6.0", "reason": "the folder is in its format"},
 }
-_PERMISSION = f"""
-The embedding is the mean over several memory tokens, which no pooling of sentence-transformers computes. The module
-that does is the file `{FILE}` in this folder; `trust_remote_code=True` is the permission to run it. With selfembed
-installed, `selfembed.model.embedder.load_embedder("path/to/this/folder")` uses its own copy and needs no permission.
-"""
 
 
 def export_embedder(
@@ -59,6 +55,7 @@ def export_embedder(
     *,
     weights: Backbone | None = None,
     affine_map: AffineMap | None = None,
+    saved_dtype: str = "auto",
 ) -> SentenceTransformer:
     """Merges the adapter into freshly loaded weights, saves, reloads and compares.
 
@@ -70,6 +67,9 @@ def export_embedder(
         out: Folder to make.
         weights: Weights that the adapter is merged into; None takes the backbone's.
         affine_map: Map that goes behind all of it; None, or one that changes nothing, leaves it out.
+        saved_dtype: Dtype of the weights on disk, one of :data:`selfembed.model.stored_weights.STORED_DTYPES`.
+            Backbones below two billion parameters compute in float32 all the same; of larger ones, which compute as
+            they are stored, `"auto"` keeps the backbone's own dtype.
 
     Returns:
         The embedder as loaded from `out`.
@@ -95,6 +95,9 @@ def export_embedder(
         merged.config.update(embedding_config(backbone, config).to_dict())
         if config.memory_tokens:
             write_memory(merged, memory_embedding(trained))
+        stored = stored_dtype(merged, saved_dtype)
+        if merged.dtype != torch.float32:
+            merged = merged.to(stored)
         dtype = merged.dtype
         merged.save_pretrained(staging)
         del merged  # one copy of the weights at a time
@@ -113,6 +116,8 @@ def export_embedder(
         if not backbone.tied:
             tensors = {f"lm_head.{name}": tensor.contiguous() for name, tensor in backbone.head().named_buffers()}
             save_file(tensors, staging / HEAD)
+        if stored != dtype:
+            store_weights(staging, stored)
         reloaded = load_embedder(staging, device="cpu")
         verdict = probe_attention(reloaded.transformers_model).verdict
         if verdict != config.attention:
@@ -123,8 +128,8 @@ def export_embedder(
             )
         record = replace(
             record,
-            saved_dtype=str(dtype).removeprefix("torch."),
-            cosine_to_model_in_memory=compare(expected, without_map(reloaded), trained),
+            saved_dtype=str(stored).removeprefix("torch."),
+            cosine_to_model_in_memory=compare(expected, without_map(reloaded), trained, stored),
         )
         record.to_file(staging / RECORD)
         (staging / "README.md").write_text(model_card(recipe, record, [type(module).__name__ for module in reloaded]))
@@ -167,113 +172,24 @@ def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> Pre
     return merged
 
 
-def compare(expected: np.ndarray, reloaded: SentenceTransformer, trained: SentenceTransformer) -> float:
+def compare(
+    expected: np.ndarray, reloaded: SentenceTransformer, trained: SentenceTransformer, stored: torch.dtype
+) -> float:
     """Measures the least cosine between the vectors of the model in memory and those of the folder, over a few texts.
 
     Raises:
-        InputError: It is below 0.9999 in float32, or below 0.99 where the model in memory computes in bfloat16.
+        InputError: It is below 0.9999 in float32, or below 0.99 where the model in memory computes in bfloat16 or the
+            folder's weights are stored in it.
     """
     actual = reloaded.encode(_CHECK_TEXTS, batch_size=2, show_progress_bar=False)
     actual = np.asarray(actual, dtype=np.float32)
     norms = np.linalg.norm(expected, axis=-1) * np.linalg.norm(actual, axis=-1)
     cosine = float(((expected * actual).sum(-1) / norms).min())
-    least = 0.9999 if trained.dtype == reloaded.dtype == torch.float32 else 0.99
+    exact = trained.dtype == reloaded.dtype == torch.float32 and stored != torch.bfloat16
+    least = 0.9999 if exact else 0.99
     if not cosine >= least:
         raise InputError(
             f"the saved folder gives other vectors than the model in memory (cosine {cosine:.5f}, expected {least}); "
-            "nothing was saved; please report this with the model's name"
+            "nothing was saved; use `saved_dtype='float32'`, and please report this with the model's name"
         )
     return round(cosine, 6)
-
-
-def model_card(recipe: Recipe, record: RunRecord, modules: Sequence[str]) -> str:
-    """Writes the folder's README.md.
-
-    Args:
-        recipe: The recipe of the run.
-        record: The record of the run.
-        modules: Names of the embedder's modules.
-    """
-    config = recipe.embedder
-    stages = "\n".join(
-        f"| {name} | {stage.objective.display_name} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
-        f"| {stage.learning_rate:g} |"
-        for name, stage in recipe.stages.items()
-    )
-    several = config.memory_tokens > 1
-    bibtex = "\n\n".join(recipe.citations)
-    memory = f"\n| memory tokens (in the tokenizer) | {config.memory_tokens} |" if config.memory_tokens else ""
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags:
-- sentence-transformers
-- feature-extraction
-- selfembed
----
-
-# Text embedder from {record.model}
-
-Made with selfembed's recipe **{recipe.name}** from {_material(recipe, record)}.
-It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
-
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("path/to/this/folder"{", trust_remote_code=True" if several else ""})
-vectors = model.encode(["a text", "another text"])
-similarities = model.similarity(vectors, vectors)
-```
-{_PERMISSION if several else ""}{_behind_pooling(modules)}{_instructions(record)}
-| | |
-|---|---|
-| pooling | {config.pooling} |{memory}
-| attention | {config.attention} |
-| prompt (in the tokenizer; add none yourself) | `{config.template}` |
-| adapter, merged | LoRA r {recipe.lora.r}, alpha {recipe.lora.alpha}, dropout {recipe.lora.dropout} |
-| seed | {record.seed} |
-
-| stage | objective | steps | batch | length | learning rate |
-|---|---|---|---|---|---|
-{stages}
-
-The whole record (versions, fingerprints, loss curves) is in `{RECORD}`. The folder is an embedder: it no longer
-generates text. The backbone's licence applies.
-
-## Citation
-
-```bibtex
-{bibtex}
-```
-"""
-
-
-def _behind_pooling(modules: Sequence[str]) -> str:
-    """Says what a server may leave out; nothing where there are but a decoder and its pooling."""
-    more = [name for name in modules if name in ("WeightedLayerPooling", "Dense")]
-    if not more:
-        return ""
-    return (
-        f"\nIts modules are {', '.join(modules)}. Servers and converters that know decoder and pooling alone (vLLM, "
-        f"llama.cpp) leave out {' and '.join(more)} and give other vectors: compare a few with those of "
-        "sentence-transformers before you rely on one.\n"
-    )
-
-
-def _material(recipe: Recipe, record: RunRecord) -> str:
-    """Says in words what the recipe's stages read."""
-    read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.pairs or []]
-    if any(stage.texts for stage in recipe.stages.values()):
-        texts = f"{record.corpus_report['texts']:,} texts of `{record.corpus}`"
-        read.insert(0, texts if read else f"unlabelled text alone: {texts}")
-    return ", ".join(read)
-
-
-def _instructions(record: RunRecord) -> str:
-    """Says how to embed a query; nothing if no set of pairs had an instruction."""
-    lines = [f"- `{one['instruction']}: QUERY`" for one in record.pairs or [] if one["instruction"]]
-    if not lines:
-        return ""
-    return "\nQueries were trained with an instruction; embed yours so too, and other texts bare:\n\n" + (
-        "\n".join(dict.fromkeys(lines)) + "\n"
-    )

@@ -68,14 +68,15 @@ class Judge:
 
     @cached_property
     def raw(self) -> Choice:
-        """The raw embedder's best map, chosen when first asked for or read from the file."""
+        """The raw embedder's best map, or none, chosen when first asked for; its vectors are kept in the file."""
         if not self.file.is_file():
             plan = self.plan
             raw = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
             vectors_ND = self.vectors(raw, "raw")
             with arriving_file(self.file) as staging:
                 save_file({"vectors_ND": torch.from_numpy(vectors_ND)}, staging)
-        return self.choice(load_file(self.file)["vectors_ND"].numpy())
+        vectors_ND = load_file(self.file)["vectors_ND"].numpy()
+        return self.as_it_is(vectors_ND) if self.plan.recipe.calibration == "none" else self.choice(vectors_ND)
 
     @cached_property
     def spectrum_DD(self) -> np.ndarray:
@@ -87,8 +88,8 @@ class Judge:
         plan, raw, length = self.plan, self.raw, embedder.max_seq_length
         vectors_ND = self.vectors(embedder, "trained")
         embedder.max_seq_length = length
-        before = plan.recipe.calibration == "before"
-        trained = self.as_it_is(vectors_ND) if before else self.choice(vectors_ND)
+        afterwards = plan.recipe.calibration == "after"
+        trained = self.choice(vectors_ND) if afterwards else self.as_it_is(vectors_ND)
         better = trained.score >= raw.score or plan.recipe.embedder.memory_tokens  # raw, these say nothing
         keep = "trained" if better else "raw"
         record = {
@@ -97,7 +98,7 @@ class Judge:
             "raw": raw.to_dict(),
             "trained": trained.to_dict(),
         }
-        affine_map = None if before else (trained if better else raw).map
+        affine_map = (trained if better else raw).map if afterwards else None
         return Judgement(keep == "trained", affine_map, record)
 
     def vectors(self, embedder: SentenceTransformer, name: str) -> np.ndarray:
@@ -111,7 +112,7 @@ class Judge:
         return choose_map(self.search, vectors_ND, spectrum_DD=self.spectrum_DD, parts=parts)
 
     def as_it_is(self, vectors_ND: np.ndarray) -> Choice:
-        """Leaves embeddings as they are, which have their map behind them."""
+        """Leaves embeddings as they are: they have their map behind them, or shall have none."""
         none = identity(vectors_ND.shape[1])
         return Choice(none, {none.name: float(self.search.ndcg_Q(vectors_ND).mean())}, len(self.search.queries))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from selfembed.ground.options import require_choice
 from selfembed.model.backbone import EMBEDDED, Backbone, best_dtype, load_backbone
 from selfembed.model.device import choose_device
 from selfembed.model.embedder import build_embedder, fitting_length
+from selfembed.model.stored_weights import STORED_DTYPES
 from selfembed.objectives.objective import Material
 from selfembed.recipes import RECIPES, Recipe, find_recipe, override
+from selfembed.recipes.recipe import with_calibration
 from selfembed.targets.tagger import Tagger, load_tagger, require_language
 
 
@@ -41,6 +44,8 @@ class Plan:
         tagger: The tagger of parts of speech; None where no stage needs one.
         pairs: The sets of labelled examples to train on.
         dev: The set of labelled examples that decides when to stop; None trains to the end.
+        language: Codes of the texts' languages, for the model card; empty where they are not known.
+        saved_dtype: Dtype of the finished folder's weights on disk.
     """
 
     backbone: Backbone
@@ -52,6 +57,8 @@ class Plan:
     tagger: Tagger | None
     pairs: tuple[Examples, ...] = ()
     dev: Examples | None = None
+    language: tuple[str, ...] = ()
+    saved_dtype: str = "auto"
 
     @property
     def tagger_name(self) -> str:
@@ -98,6 +105,12 @@ class Plan:
         }
         return Material(**{**decided, **given})
 
+    @property
+    def datasets(self) -> list[str]:
+        """Lists the ids of the data sets on the hub that texts and pairs are read from, each once."""
+        of_pairs = [one.hub_id for one in (*self.pairs, self.dev) if one is not None and one.hub_id is not None]
+        return list(dict.fromkeys([*self.corpus.hub_ids, *of_pairs]))
+
     def to_dict(self) -> dict[str, Any]:
         """Gives plain JSON values, for the record."""
         return {
@@ -112,6 +125,8 @@ class Plan:
             "device": self.device,
             "tagger": self.tagger_name,
             **self._labelled(),
+            "datasets": self.datasets or None,
+            "language": list(self.language) or None,
         }
 
 
@@ -129,6 +144,9 @@ def make_plan(
     device: str | None = None,
     tagger: str = "auto",
     trust_remote_code: bool = False,
+    language: str | Sequence[str] | None = None,
+    saved_dtype: str = "auto",
+    calibrate: bool | None = None,
 ) -> Plan:
     """Finds the backbone, reads the corpus and resolves the recipe.
 
@@ -139,7 +157,10 @@ def make_plan(
     """
     device = choose_device(device)
     require_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
+    require_choice("saved_dtype", saved_dtype, STORED_DTYPES)
+    languages = _language_codes(language)
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
+    resolved = with_calibration(resolved, calibrate)
     sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
     backbone = load_backbone(model, trust_remote_code=trust_remote_code)
     check_stages(resolved, backbone)
@@ -151,6 +172,8 @@ def make_plan(
     texts = corpus.texts()
     if found_tagger:
         require_language(found_tagger, choose_texts(texts, 200, seed=seed)["text"])
+        read = getattr(found_tagger, "language", "xx")
+        languages = languages or (() if read == "xx" else (read,))
     return Plan(
         backbone=backbone,
         corpus=corpus,
@@ -161,7 +184,25 @@ def make_plan(
         tagger=found_tagger,
         pairs=sets,
         dev=dev_set,
+        language=languages,
+        saved_dtype=saved_dtype,
     )
+
+
+def _language_codes(language: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Checks the codes that the hub knows languages by.
+
+    Raises:
+        InputError: One is no such code.
+    """
+    codes = () if language is None else (language,) if isinstance(language, str) else tuple(language)
+    for code in codes:
+        if not isinstance(code, str) or not (re.fullmatch("[a-z]{2,3}", code) or code in ("code", "multilingual")):
+            raise InputError(
+                f"language {code!r}: expected the two or three letters of ISO 639, as in 'en', or 'multilingual' or "
+                "'code'; correct it, or leave it out"
+            )
+    return codes
 
 
 def check_stages(recipe: Recipe, backbone: Backbone) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from selfembed.ground.progress import Progress, silent
 from selfembed.model.attention import require_attention
 from selfembed.model.backbone import EMBEDDED
 from selfembed.model.folder import RunRecord, StageRecord
+from selfembed.model.origin import origin_of
 from selfembed.recipes import Recipe
 from selfembed.training.export import export_embedder
 from selfembed.training.judgement import Judge, make_raw, shipped_weights
@@ -39,6 +40,9 @@ def train(
     device: str | None = None,
     tagger: str = "auto",
     trust_remote_code: bool = False,
+    language: str | Sequence[str] | None = None,
+    saved_dtype: str = "auto",
+    calibrate: bool | None = None,
     progress: Progress = silent,
 ) -> SentenceTransformer:
     """Turns a language model into a text embedder, from unlabelled text or labelled pairs, and leaves it as a folder.
@@ -64,6 +68,13 @@ def train(
         device: Device to train on, `"cpu"` or `"cuda"`; None takes a GPU where there is one.
         tagger: Part-of-speech tagger, see :func:`selfembed.targets.tagger.load_tagger`.
         trust_remote_code: Whether the model's own Python code may run.
+        language: Language of the texts for the model card, as its ISO 639 code or several of them; None names that of
+            the tagger where one reads them, and none otherwise.
+        saved_dtype: Dtype of the folder's weights on disk: `"float32"`, `"float16"`, `"bfloat16"`, or `"auto"`, which
+            takes float16 for backbones below two billion parameters, which compute in float32 whatever is on disk, and
+            a larger backbone's own dtype otherwise.
+        calibrate: Whether an affine map behind the pooling is chosen for the finished embedder, see
+            :func:`selfembed.recipes.recipe.with_calibration`; None is the recipe's own way.
         progress: Called with (task, done, total).
 
     Returns:
@@ -87,6 +98,9 @@ def train(
         device=device,
         tagger=tagger,
         trust_remote_code=trust_remote_code,
+        language=language,
+        saved_dtype=saved_dtype,
+        calibrate=calibrate,
     )
     return run_plan(plan, out, progress=progress)
 
@@ -131,6 +145,7 @@ def run_plan(
             peak_memory_gib=round(peak_memory_gib(), 2),
             peak_gpu_memory_gib=round(torch.cuda.max_memory_allocated() / 2**30, 2) if on_gpu else None,
             self_retrieval=None if judgement is None else judgement.record,
+            origin=origin_of(plan.backbone).to_dict(),
         )
         finished = export_embedder(
             trained.embedder,
@@ -140,6 +155,7 @@ def run_plan(
             out,
             weights=shipped_weights(plan, judgement, trained.weights),
             affine_map=judgement.affine_map if judgement is not None else None,
+            saved_dtype=plan.saved_dtype,
         )
         progress("saving", 1, 1)
     remove_work_folder(work)
