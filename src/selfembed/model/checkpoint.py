@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig
 
 from selfembed.errors import InputError
 
@@ -19,6 +19,7 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 HEAD = "lm_head.safetensors"  # the decoder layer of a finished embedder, whose own model has none
 _LAYER = re.compile(r"(.*?)\.?(?<![^.])\d+\.")  # what stands before the first number in a tensor's name
+_POOLER = "pooler."
 _BUFFERS = ("inv_freq", "masked_bias")  # what old versions of transformers saved beside the weights
 
 
@@ -112,7 +113,7 @@ def _adapter_of(folder: Path) -> str:
     return f"an adapter of {base or 'another model'}, not a model"
 
 
-def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
+def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False, head: bool = True) -> None:
     """Proves that a checkpoint holds every weight of its model, and that all are finite.
 
     transformers fills missing weights with random numbers. Nothing is loaded to find them: transformers compares names
@@ -122,6 +123,8 @@ def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -
         name: Name of the model, for messages.
         folder: Folder of the model.
         trust_remote_code: Whether the folder's own Python code may run.
+        head: Whether it is to be a language model, with its decoder layer; else any model without a head, which may
+            also lack its pooler, as that is left out.
 
     Raises:
         InputError: Weights are missing or of another shape, the configuration leaves layers or parts of them out, or
@@ -129,26 +132,28 @@ def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -
     """
     files = [*weight_files(folder), folder / "config.json", *folder.glob(HEAD)]
     stamps = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    trouble = _trouble(folder, trust_remote_code, stamps)
+    trouble = _trouble(folder, trust_remote_code, stamps, head)
     if trouble:
         raise InputError(f"model {name}: {trouble}")
 
 
 @lru_cache(maxsize=64)
-def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...]) -> str | None:
+def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...], head: bool) -> str | None:
     """Says what is wrong with a checkpoint; `stamps` change when its files do."""
     try:
-        info = _loading_info(folder, trust_remote_code)
+        info = _loading_info(folder, trust_remote_code, AutoModelForCausalLM if head else AutoModel)
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return f"transformers cannot load its weights ({reason}); expected a whole checkpoint of that architecture"
     missing = set(info["missing_keys"])
+    if not head:
+        missing = {key for key in missing if not key.startswith(_POOLER)}
     if missing and (folder / HEAD).is_file():
         missing -= {f"lm_head.{kind}" for kind in read_tensors([folder / HEAD], ("lm_head",))}
     if missing:
         return (
             f"{listed(missing)} missing in its weights, which would be random numbers; expected a checkpoint of the "
-            "whole language model; download or convert it again"
+            f"whole {'language ' if head else ''}model; download or convert it again"
         )
     if info["mismatched_keys"]:
         key, stored, expected = sorted(info["mismatched_keys"])[0]
@@ -160,18 +165,18 @@ def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...]) -> 
     return _left_out(folder, info["layers"], unexpected) or _not_finite(folder, unexpected)
 
 
-def _loading_info(folder: Path, trust_remote_code: bool) -> dict[str, Any]:
+def _loading_info(folder: Path, trust_remote_code: bool, kind: Any) -> dict[str, Any]:
     options = {
         "trust_remote_code": trust_remote_code,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # they are reported, with names
     }
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(folder, device_map="meta", **options)
+        model, info = kind.from_pretrained(folder, device_map="meta", **options)
     except Exception:
         if not trust_remote_code:
             raise
-        model, info = AutoModelForCausalLM.from_pretrained(folder, **options)  # code that knows no meta device
+        model, info = kind.from_pretrained(folder, **options)  # code that knows no meta device
     return {**info, "layers": {match[1] for key, _ in model.named_parameters() if (match := _LAYER.match(key))}}
 
 

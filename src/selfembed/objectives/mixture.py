@@ -57,6 +57,7 @@ class Mixture(Objective):
             "forwards": max(sharing, default=0.0) + sum(alone),
             "attention_dropout": max(part.attention_dropout for part in parts.values()),
             "decodes": any(part.decodes for part in parts.values()),
+            "needs_decoder": any(part.needs_decoder for part in parts.values()),
             "trains_memory": any(part.trains_memory for part in parts.values()),
         }
         for name, value in decided.items():

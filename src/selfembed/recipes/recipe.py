@@ -23,24 +23,26 @@ class Recipe:
     Args:
         name: Name of the recipe.
         stages: The stages by name, in order; the optimiser starts afresh with each.
-        embedder: Pooling, attention and prompt of the embedder.
+        embedder: Pooling, attention and prompt of the embedder; None for a ready embedder, a sentence-transformers
+            folder, which keeps its own, and its own `embed_length`.
         lora: Size and place of the adapter.
         statistics_texts: Largest number of texts that token statistics (IDF) are counted over.
         embed_length: Largest number of tokens of an input of the finished embedder, prompt included.
         calibration_pairs: Number of pairs of the corpus that the finished embedder is judged and the affine map behind
             its pooling is chosen by; 0 leaves both out.
         calibration: `"after"` chooses the map for the finished embedder; `"before"` chooses it for the raw backbone
-            and trains the adapter in front of it, so that what is trained is what will be used.
+            and trains the adapter in front of it, so that what is trained is what will be used; `"none"` judges
+            without a map.
     """
 
     name: str
     stages: dict[str, Stage]
-    embedder: EmbedderConfig = EmbedderConfig()
+    embedder: EmbedderConfig | None = EmbedderConfig()
     lora: Lora = Lora()
     statistics_texts: Annotated[int, Range(least=1)] = 200_000
     embed_length: Annotated[int, Range(least=1)] = 512
     calibration_pairs: Annotated[int, Range(least=0)] = 0
-    calibration: Literal["after", "before"] = "after"
+    calibration: Literal["after", "before", "none"] = "after"
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -10,10 +10,10 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.data.sampling import choose_rows, choose_texts
 from selfembed.model.backbone import Backbone
-from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.objectives.objective import Budget, Measured
 from selfembed.recipes import Stage
 from selfembed.training.plan import Plan
+from selfembed.training.stage import column_prompts
 
 _SAMPLE = 256  # texts, or labelled examples of each set
 
@@ -66,10 +66,10 @@ def estimate(plan: Plan) -> Estimate:
     texts = plan.corpus.texts()
     sample = list(choose_texts(texts, _SAMPLE, seed=plan.seed)["text"])
     lengths = [len(ids) for ids in plan.backbone.tokenizer(sample, add_special_tokens=False)["input_ids"]]
-    embedder = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
+    embedder = plan.untrained()
     stages = []
     for name, stage in plan.recipe.stages.items():
-        embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
+        embedder.max_seq_length = plan.fitting_length(stage.max_length)
         columns = sample_of_stage(plan, stage, embedder)
         means = [mean_tokens(embedder, column) for column in columns]
         tokens_per_second = forward_rate(embedder, columns[-1][: min(32, stage.batch_size)])
@@ -108,7 +108,7 @@ def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> 
     """Takes a sample of what a stage reads, as its objective cuts it.
 
     Returns:
-        The columns of the training data, that of the texts last.
+        The columns of the training data, that of the texts last, with the embedder's own prompts.
 
     Raises:
         InputError: The objective finds nothing to train on in the sample.
@@ -130,7 +130,9 @@ def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> 
         make_embedder=lambda: embedder,
     )
     material = stage.objective.cut(material)
-    return [list(column) for column in (*material.columns.values(), material.texts)]
+    read = {**material.columns, "text": material.texts}
+    prompts = column_prompts(embedder, list(read)) or {}
+    return [[prompts.get(name, "") + text for text in column] for name, column in read.items()]
 
 
 def mean_tokens(embedder: SentenceTransformer, texts: list[str]) -> float:
