@@ -251,7 +251,7 @@ def check_stages(recipe: Recipe, backbone: Backbone, ready: ReadyEmbedder | None
                 raise InputError(
                     f"stage {name} of recipe {recipe.name}: {stage.objective.display_name} needs a language model "
                     f"with its decoder layer, and {ready.name} is a ready embedder; expected stages that read "
-                    "embeddings alone, such as adapt.text_pairs; leave this one out"
+                    "embeddings alone, as recipe adapt has; leave this one out"
                 )
         return
     for name, stage in recipe.stages.items():
