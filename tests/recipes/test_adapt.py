@@ -17,7 +17,7 @@ from selfembed import Corpus, InputError
 from selfembed.calibration.choice import Choice
 from selfembed.encoding.encode import encode
 from selfembed.model.adapter import adapter_parameters
-from selfembed.recipes import find_recipe
+from selfembed.recipes import choose_stages, find_recipe
 from selfembed.terminal.main import main
 from selfembed.training import run
 from selfembed.training.estimate import estimate
@@ -260,6 +260,22 @@ def test_a_language_model_is_not_adapted(tmp_path):
     with pytest.raises(InputError, match="^recipe adapt: .* is a language model; .*; give one, or use `recipe='self"):
         train(model, tmp_path / "out", "adapt")
     assert plan_of(model).recipe.name == "selfembed", "its own default"
+
+
+def test_labelled_pairs_adapt_it_too(encoder, tmp_path):
+    recipe = choose_stages(find_recipe("adapt -> llm2comp.supervised"), ["supervised"])
+    pairs = Dataset.from_dict({"query": [text.split(" the ")[0] for text in SENTENCES], "positive": SENTENCES})
+    train(encoder, tmp_path / "out", recipe, {"calibration_pairs": 0}, pairs=pairs)
+    assert "self_retrieval" not in record_of(tmp_path / "out"), "nothing was asked to be judged"
+    assert np.abs(in_roles(stock(tmp_path / "out")) - in_roles(stock(encoder))).max() > 1e-3
+
+
+def test_bfloat16_trains_modules_of_one_dtype(tmp_path):
+    model = save_tiny_embedder("bert", tmp_path / "model", dense=True)
+    corpus = Corpus(CORPUS)
+    selfembed.train(model, corpus, out=tmp_path / "out", settings=SETTINGS, dtype="bfloat16", device="cpu")
+    record = record_of(tmp_path / "out")
+    assert record["dtype"] == "bfloat16" and record["saved_dtype"] == "float32"
 
 
 def test_numbers_of_a_reading_are_not_the_recipes(encoder, tmp_path):

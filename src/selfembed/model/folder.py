@@ -168,7 +168,8 @@ class RunRecord:
         if "embedder" not in recipe:
             raise _damaged(f"{place}, recipe", "no 'embedder'")
         try:
-            EmbedderConfig(**(recipe["embedder"] or {}))
+            if recipe["embedder"] is not None:
+                EmbedderConfig(**recipe["embedder"])
         except (InputError, TypeError) as error:
             raise _damaged(f"{place}, recipe.embedder", str(error)) from error
         stages = [StageRecord.from_dict(stage, f"{place}, stages") for stage in value["stages"]]
