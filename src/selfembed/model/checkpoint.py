@@ -129,7 +129,7 @@ def require_no_adapter(name: str, folder: Path) -> None:
     )
 
 
-def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -> None:
+def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False, head: bool = True) -> None:
     """Proves that a checkpoint holds every weight of its model, and that all are finite.
 
     transformers fills missing weights with random numbers. Nothing is loaded to find them: transformers compares names
@@ -139,12 +139,14 @@ def require_whole(name: str, folder: Path, *, trust_remote_code: bool = False) -
         name: Name of the model, for messages.
         folder: Folder of the model.
         trust_remote_code: Whether the folder's own Python code may run.
+        head: Whether it is to be a language model, with its decoder layer; else any model without a head, which may
+            also lack its pooler, as that is left out.
 
     Raises:
         InputError: Weights are missing or of another shape, the configuration leaves layers or parts of them out, or
             a value is not finite.
     """
-    trouble = _trouble(folder, trust_remote_code, _stamps(folder))
+    trouble = _trouble(folder, trust_remote_code, _stamps(folder), head)
     if trouble:
         raise InputError(f"model {name}: {trouble}")
 
@@ -156,14 +158,16 @@ def _stamps(folder: Path) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=64)
-def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...]) -> str | None:
+def _trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, ...], head: bool) -> str | None:
     """Says what is wrong with a checkpoint; `stamps` change when its files do."""
     try:
-        info = _loading_info(AutoModelForCausalLM, folder, trust_remote_code)
+        info = _loading_info(AutoModelForCausalLM if head else AutoModel, folder, trust_remote_code)
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return f"transformers cannot load its weights ({reason}); expected a whole checkpoint of that architecture"
     missing = set(info["missing_keys"])
+    if not head:
+        missing = _without_pooler(missing)
     if missing and (folder / HEAD).is_file():
         missing -= {f"lm_head.{kind}" for kind in read_tensors([folder / HEAD], ("lm_head",))}
     return _misfit(folder, info, missing) or _not_finite(folder, set(info["unexpected_keys"]))
@@ -229,8 +233,12 @@ def _embedder_trouble(folder: Path, trust_remote_code: bool, stamps: tuple[Any, 
         info = _loading_info(AutoModel, folder, trust_remote_code, meta_only=True)
     except Exception:
         return None
-    # Many encoders are saved without a pooler, which sentence-transformers does not read.
-    return _misfit(folder, info, [key for key in info["missing_keys"] if "pooler" not in key.split(".")])
+    return _misfit(folder, info, _without_pooler(info["missing_keys"]))
+
+
+def _without_pooler(missing: Collection[str]) -> set[str]:
+    """Many encoders are saved without a pooler, which sentence-transformers does not read."""
+    return {key for key in missing if "pooler" not in key.split(".")}
 
 
 def require_finite(name: str, model: nn.Module) -> None:

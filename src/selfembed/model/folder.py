@@ -16,7 +16,7 @@ RECORD = "selfembed.json"
 
 # What is read of the parts whose other keys belong to the recipe and the corpus.
 _READ = {
-    "recipe": ("name", "stages", "embedder", "lora", "embed_length", "statistics_texts"),
+    "recipe": ("name", "stages", "lora", "embed_length", "statistics_texts"),
     "corpus_report": ("texts", "words", "skipped"),
 }
 _READ_OF_LORA = ("r", "alpha", "dropout")
@@ -84,8 +84,8 @@ class RunRecord:
     """All that is known of the run that made an embedder: `selfembed.json` in its folder.
 
     Args:
-        model: Name of the backbone as it was given.
-        model_fingerprint: Content hash of the backbone.
+        model: Name of the backbone, or of the ready embedder that was adapted, as it was given.
+        model_fingerprint: Content hash of it.
         corpus: Name of the corpus.
         corpus_fingerprint: Content hash of its texts.
         corpus_report: Number of texts and words, and what was left out.
@@ -133,8 +133,14 @@ class RunRecord:
     language: list[str] | None = None
 
     @property
+    def adapted(self) -> bool:
+        """Whether the embedder is a ready one that was adapted, and the model no backbone."""
+        return self.recipe["embedder"] is None
+
+    @property
     def config(self) -> EmbedderConfig:
         """How the backbone is read as an embedder."""
+        assert not self.adapted
         return EmbedderConfig(**self.recipe["embedder"])
 
     @property
@@ -166,8 +172,11 @@ class RunRecord:
         for name, stage in recipe["stages"].items():
             _require_keys(stage, _READ_OF_STAGE, f"{place}, recipe.stages.{name}")
             _require_keys(stage["objective"], ("kind",), f"{place}, recipe.stages.{name}.objective")
+        if "embedder" not in recipe:
+            raise _damaged(f"{place}, recipe", "no 'embedder'")
         try:
-            EmbedderConfig(**recipe["embedder"])
+            if recipe["embedder"] is not None:
+                EmbedderConfig(**recipe["embedder"])
         except (InputError, TypeError) as error:
             raise _damaged(f"{place}, recipe.embedder", str(error)) from error
         stages = [StageRecord.from_dict(stage, f"{place}, stages") for stage in value["stages"]]

@@ -71,7 +71,8 @@ def store_weights(folder: Path, dtype: torch.dtype) -> None:
 def dtype_of_folder(folder: Path) -> torch.dtype:
     """Reads the dtype that a model's weights lie in: that of the largest tensor of the first file."""
     file = next(file for file in weight_files(folder) if file.suffix == ".safetensors")
-    return max(load_file(file).values(), key=lambda tensor: tensor.numel()).dtype
+    largest: torch.Tensor = max(load_file(file).values(), key=lambda tensor: tensor.numel())
+    return largest.dtype
 
 
 def _size(file: Path) -> int:

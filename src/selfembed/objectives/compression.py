@@ -20,6 +20,7 @@ class Compression(CompressionOptions, Objective):
     forwards = 5.0  # encoder, teacher, decoder, three products with the vocabulary: a guess
     trains_memory = True
     columns = ("text", "text")  # a part by the encoder, a part by the decoder, each padded to the longest
+    needs_decoder = True
 
     def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
         """Refuses an embedder without memory tokens or with a prompt, and a backbone without a bos token."""
@@ -41,9 +42,10 @@ class Compression(CompressionOptions, Objective):
         Raises:
             InputError: None of the texts can be split.
         """
-        embedder = material.embedder
+        embedder, reading = material.embedder, material.reading
+        assert reading is not None
         ids = embedder.tokenizer(list(material.texts), truncation=True)["input_ids"]
-        least = self.min_tokens + material.reading.memory_tokens
+        least = self.min_tokens + reading.memory_tokens
         rows = [row for row, text_ids in enumerate(ids) if len(text_ids) >= least]
         if not rows:
             raise InputError(

@@ -22,6 +22,7 @@ class MaskedNextToken(MaskedNextTokenOptions, Objective):
     """Trains masked next-token prediction (MNTP); its options are those of :class:`MaskedNextTokenOptions`."""
 
     citation = LLM2VEC
+    needs_decoder = True
 
     def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
         """Refuses causal attention, which never sees what comes after, and a mask token that the vocabulary lacks."""
@@ -39,6 +40,7 @@ class MaskedNextToken(MaskedNextTokenOptions, Objective):
             InputError: None of the texts has one.
         """
         embedder, backbone = material.embedder, material.backbone
+        assert material.reading is not None
         prompt = embedder_prompt(backbone, material.reading)
         ids = embedder.tokenizer(list(material.texts), truncation=True)["input_ids"]
         spans = [maskable(text_ids, prompt) for text_ids in ids]

@@ -58,6 +58,7 @@ class Mixture(Objective):
             "columns": _shared_columns(part.columns for part in parts.values() if part.shares_forward),
             "attention_dropout": max(part.attention_dropout for part in parts.values()),
             "decodes": any(part.decodes for part in parts.values()),
+            "needs_decoder": any(part.needs_decoder for part in parts.values()),
             "trains_memory": any(part.trains_memory for part in parts.values()),
         }
         for name, value in decided.items():

@@ -77,8 +77,8 @@ class Material:
     """Holds what an objective makes its loss and its data of.
 
     Args:
-        backbone: The language model, whose tokenizer and vocabulary count.
-        reading: How the backbone is read as an embedder.
+        backbone: The language model, or the transformer of a ready embedder, whose tokenizer and vocabulary count.
+        reading: How the backbone is read as an embedder; None for a ready embedder, which is read in its own way.
         make_embedder: Builds the embedder; with its adapter off it is the raw model of model-derived targets.
         make_head: Reads the frozen decoder layer.
         corpus: All texts; token statistics are counted over them.
@@ -97,7 +97,7 @@ class Material:
     """
 
     backbone: Backbone
-    reading: EmbedderConfig
+    reading: EmbedderConfig | None
     make_embedder: Callable[[], SentenceTransformer]
     make_head: Callable[[], LMHead]
     corpus: Corpus
@@ -192,6 +192,8 @@ class Objective(ABC):
         caches: Whether gradients are cached even where a batch is not cut, so that one column is kept at a time.
         decodes: Whether its loss reads embeddings through the decoder layer, for which they must be final hidden
             states: without word embeddings added to them and without an affine map.
+        needs_decoder: Whether it needs a language model, for its decoder layer or for what its tokens alone see; a
+            ready embedder is refused.
     """
 
     reads: Literal["texts", "pairs"] = "texts"
@@ -204,6 +206,7 @@ class Objective(ABC):
     columns: tuple[str, ...] = ("text",)
     caches: bool = False
     decodes: bool = False
+    needs_decoder: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)

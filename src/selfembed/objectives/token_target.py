@@ -22,6 +22,7 @@ class TokenTarget(Objective):
     citation = TEXT2TOKEN
     shares_forward = True
     decodes = True
+    needs_decoder = True
 
     @abstractmethod
     def key(self, material: Material) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from selfembed.recipes.adapt import adapt
 from selfembed.recipes.llm2comp import llm2comp, llm2comp_small, llm2comp_unsup, llm2comp_unsup_small
 from selfembed.recipes.llm2vec import llm2vec_unsup, llm2vec_unsup_small
 from selfembed.recipes.override import override
@@ -14,6 +15,7 @@ from selfembed.recipes.text2token import bag_of_tokens, text2token, text2token_s
 RECIPES = {
     "selfembed": selfembed,
     "selfembed-small": selfembed_small,
+    "adapt": adapt,
     "text2token": text2token,
     "text2token-small": text2token_small,
     "bag-of-tokens": bag_of_tokens,

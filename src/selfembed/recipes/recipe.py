@@ -25,7 +25,8 @@ class Recipe:
     Args:
         name: Name of the recipe.
         stages: The stages by name, in order; the optimiser starts afresh with each.
-        embedder: Pooling, attention and prompt of the embedder.
+        embedder: Pooling, attention and prompt of the embedder; None for a ready embedder, a sentence-transformers
+            folder, which keeps its own, and its own `embed_length`.
         lora: Size and place of the adapter.
         statistics_texts: Largest number of texts that token statistics (IDF) are counted over.
         embed_length: Largest number of tokens of an input of the finished embedder, prompt included.
@@ -38,7 +39,7 @@ class Recipe:
 
     name: str
     stages: dict[str, Stage]
-    embedder: EmbedderConfig = EmbedderConfig()
+    embedder: EmbedderConfig | None = EmbedderConfig()
     lora: Lora = Lora()
     statistics_texts: Annotated[int, Range(least=1)] = 200_000
     embed_length: Annotated[int, Range(least=1)] = 512

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 _LESS_MEMORY = "--set micro_batch_size=8, --set gradient_checkpointing=true or a smaller --max-length"
 
 
-def add_plan_options(verb: argparse.ArgumentParser, *, recipe: str = "selfembed") -> None:
+def add_plan_options(verb: argparse.ArgumentParser, *, recipe: str | None = None) -> None:
     """Adds the options that train and targets have in common: model, corpus, recipe."""
     verb.set_defaults(less_memory=_LESS_MEMORY)
     group = verb.add_argument_group("what to train, on what")
-    group.add_argument("--model", default="embedded", help="hub id, folder, GGUF file or 'embedded' (default)")
+    group.add_argument(
+        "--model",
+        default="embedded",
+        help="hub id, folder, GGUF file or 'embedded' (default); or a sentence-transformers folder, to adapt it",
+    )
     group.add_argument(
         "--corpus",
         nargs="+",
@@ -46,9 +50,10 @@ def add_plan_options(verb: argparse.ArgumentParser, *, recipe: str = "selfembed"
         "--recipe",
         default=recipe,
         help="selfembed (ours), text2token (the paper's numbers), llm2comp-unsup, llm2comp (with --pairs), "
-        "llm2vec-unsup, each also with -small (minutes on two CPU cores), or bag-of-tokens; or stages of several, one "
+        "llm2vec-unsup, each also with -small (minutes on two CPU cores), or bag-of-tokens; adapt, for a "
+        "sentence-transformers folder; or stages of several, one "
         "after the other, 'RECIPE.STAGE -> RECIPE.STAGE', or mixed in one, 'RECIPE.STAGE + RECIPE.STAGE*0.5' "
-        f"(default {recipe})",
+        f"(default {recipe or 'selfembed, or adapt'})",
     )
 
     group = verb.add_argument_group("numbers of the recipe")
@@ -130,7 +135,7 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
     """Makes the plan that a command line asks for, and prints what was left out of the corpus."""
     from selfembed.data.corpus import Corpus
     from selfembed.recipes import choose_stages, find_recipe
-    from selfembed.training.plan import make_plan
+    from selfembed.training.plan import default_recipe, make_plan
 
     settings: dict[str, Any] = {}
     for name in ("pooling", "attention", "prompt", "steps", "batch_size", "max_length", "learning_rate"):
@@ -142,7 +147,7 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
     instructions = dict(
         named_value("--instruction", item, "'nli=Retrieve entailed sentences'") for item in options.instruction
     )
-    recipe = find_recipe(options.recipe)
+    recipe = find_recipe(options.recipe or default_recipe(options.model))
     if options.stages:
         recipe = choose_stages(recipe, [name.strip() for name in options.stages.split(",")])
     if not options.corpus and not options.pairs:

@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """Trains, or says what it would take."""
     from selfembed.ground.files import require_new
     from selfembed.model.folder import RunRecord
+    from selfembed.model.ready_embedder import is_ready
     from selfembed.training.run import run_plan
 
     if not options.dry_run and not options.out:
@@ -52,6 +53,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     out = Path(options.out)
     require_new(out)
+    if not options.no_report and is_ready(options.model):
+        print("selfembed: no report will be left: it shows words, which only a decoder layer reads", file=sys.stderr)
+        options.no_report = True
     if not options.no_report and (package := missing_package("explain")) is not None:
         print(
             f'selfembed: no report will be left: package {package} is not installed; pip install "selfembed[explain]"',
@@ -66,11 +70,14 @@ def run(options: argparse.Namespace) -> int:
     for stage in record.stages:
         print_stage(stage)
     if record.self_retrieval is not None:
-        print_judgement(record.self_retrieval)
+        print_judgement(record.self_retrieval, adapted=record.adapted)
     print(f"embedder: {options.out} (peak memory {record.peak_memory_gib:.1f} GiB)")
     if not options.no_report:
         print_report(out, plan, options.model)
-    print(f'next: selfembed explain {options.out} "some text"')
+    if record.adapted:
+        print(f"next: selfembed index {options.out} --corpus C --out my-index")
+    else:
+        print(f'next: selfembed explain {options.out} "some text"')
     return 0
 
 
@@ -105,8 +112,13 @@ def went(losses: list[float]) -> str:
     return f"{sum(losses[:tenth]) / tenth:.3f} -> {sum(losses[-tenth:]) / tenth:.3f}"
 
 
-def print_judgement(judged: dict[str, Any]) -> None:
-    """Prints what training was worth on the corpus itself, and what is shipped."""
+def print_judgement(judged: dict[str, Any], *, adapted: bool = False) -> None:
+    """Prints what training was worth on the corpus itself, and what is shipped.
+
+    Args:
+        judged: What the record of the run says of it.
+        adapted: Whether a ready embedder was trained.
+    """
     scores = {name: judged[name]["self_retrieval_ndcg@10"] for name in ("raw", "trained")}
     maps = {name: judged[name]["chosen"] for name in scores}
     print(
@@ -115,9 +127,15 @@ def print_judgement(judged: dict[str, Any]) -> None:
     )
     without_maps = all(len(tried) == 1 for tried in scores.values())
     for name in scores:
-        mapped = "" if without_maps else f", calibrated {scores[name][maps[name]]:.3f} ({maps[name]})"
-        print(f"  {name:8} {scores[name]['as it is']:.3f}{mapped}")
-    if judged["shipped"] == "raw":
+        calibrated = "" if without_maps else f", calibrated {scores[name][maps[name]]:.3f} ({maps[name]})"
+        shown = "before" if adapted and name == "raw" else name
+        print(f"  {shown:8} {scores[name]['as it is']:.3f}{calibrated}")
+    if judged["shipped"] == "raw" and adapted:
+        print(
+            "training found no more than the embedder did before, so it is shipped as it was; "
+            "more text, more steps or a lower learning rate may change that"
+        )
+    elif judged["shipped"] == "raw":
         print(
             "training found no more than the raw backbone does, so the raw backbone is shipped"
             f"{'' if without_maps else ', calibrated'}; "

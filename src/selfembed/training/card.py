@@ -42,11 +42,7 @@ def model_card(recipe: Recipe, record: RunRecord, modules: Sequence[str]) -> str
         modules: Names of the embedder's modules.
     """
     config = recipe.embedder
-    stages = "\n".join(
-        f"| {name} | {stage.objective.display_name} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
-        f"| {stage.learning_rate:g} |"
-        for name, stage in recipe.stages.items()
-    )
+    assert config is not None
     several = config.memory_tokens > 1
     base = record.origin or {"name": record.model}
     bibtex = "\n\n".join(recipe.citations)
@@ -57,7 +53,7 @@ def model_card(recipe: Recipe, record: RunRecord, modules: Sequence[str]) -> str
 
 # Text embedder from {base["name"]}
 
-Made with selfembed's recipe **{recipe.name}** from {_material(recipe, record)}.
+Made with selfembed's recipe **{recipe.name}** from {what_was_read(recipe, record)}.
 It loads in sentence-transformers (6.0 or later, with transformers 5.2 or later):
 
 ```python
@@ -76,12 +72,10 @@ similarities = model.similarity(vectors, vectors)
 | adapter, merged | LoRA r {recipe.lora.r}, alpha {recipe.lora.alpha}, dropout {recipe.lora.dropout} |
 | seed | {record.seed} |
 
-| stage | objective | steps | batch | length | learning rate |
-|---|---|---|---|---|---|
-{stages}
+{stages_table(recipe)}
 
 The whole record (versions, fingerprints, loss curves) is in `{RECORD}`. The folder is an embedder: it no longer
-generates text. {_licence_in_words(base)}
+generates text. {licence_in_words(base)}
 
 ## Citation
 
@@ -122,13 +116,24 @@ def metadata(record: RunRecord) -> ModelCardData:
     )
 
 
-def _licence_in_words(base: dict[str, Any]) -> str:
+def licence_in_words(base: dict[str, Any]) -> str:
     """Says whose licence the weights come under."""
     if "licence" not in base:
         return "The backbone's licence applies; its files do not name it."
     name = base.get("licence_name") or base["licence"]
     where = f" ({base['licence_link']})" if "licence_link" in base else ""
     return f"The backbone's licence applies: {name}{where}."
+
+
+def stages_table(recipe: Recipe) -> str:
+    """Writes the recipe's stages as a table in Markdown."""
+    rows = (
+        f"| {name} | {stage.objective.display_name} | {stage.steps} | {stage.batch_size} | {stage.max_length} "
+        f"| {stage.learning_rate:g} |"
+        for name, stage in recipe.stages.items()
+    )
+    head = "| stage | objective | steps | batch | length | learning rate |\n|---|---|---|---|---|---|"
+    return "\n".join((head, *rows))
 
 
 def _behind_pooling(modules: Sequence[str]) -> str:
@@ -147,7 +152,7 @@ def _behind_pooling(modules: Sequence[str]) -> str:
     )
 
 
-def _material(recipe: Recipe, record: RunRecord) -> str:
+def what_was_read(recipe: Recipe, record: RunRecord) -> str:
     """Says in words what the recipe's stages read."""
     read = [f"{one['rows']:,} labelled pairs of `{one['name']}`" for one in record.pairs or []]
     if any(stage.texts for stage in recipe.stages.values()):

@@ -13,10 +13,10 @@ from sentence_transformers import SentenceTransformer
 
 from selfembed.data.sampling import choose_rows, choose_texts
 from selfembed.model.backbone import Backbone
-from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.objectives.objective import Budget, Measured
 from selfembed.recipes import Stage
 from selfembed.training.plan import Plan
+from selfembed.training.stage import column_prompts
 
 _SAMPLE = 256  # texts, or labelled examples of each set
 _KEPT = 34  # numbers per token, layer and hidden unit
@@ -70,11 +70,11 @@ def estimate(plan: Plan) -> Estimate:
     texts = plan.corpus.texts()
     sample = list(choose_texts(texts, _SAMPLE, seed=plan.seed)["text"])
     lengths = [len(ids) for ids in plan.backbone.tokenizer(sample, add_special_tokens=False)["input_ids"]]
-    embedder = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
+    embedder = plan.untrained()
     parameters = sum(parameter.numel() for parameter in embedder.parameters())
     stages, memory = [], []
     for name, stage in plan.recipe.stages.items():
-        embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
+        embedder.max_seq_length = plan.fitting_length(stage.max_length)
         columns = sample_of_stage(plan, stage, embedder)
         lengths_of = {column: token_lengths(embedder, read) for column, read in columns.items()}
         tokens_per_second = forward_rate(embedder, [*columns.values()][-1][: min(32, stage.batch_size)])
@@ -126,7 +126,7 @@ def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> 
     """Takes a sample of what a stage reads, as its objective cuts it.
 
     Returns:
-        The columns of the training data by name, that of the texts last.
+        The columns of the training data, that of the texts last, with the embedder's own prompts.
 
     Raises:
         InputError: The objective finds nothing to train on in the sample.
@@ -148,7 +148,9 @@ def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> 
         make_embedder=lambda: embedder,
     )
     material = stage.objective.cut(material)
-    return {name: list(column) for name, column in (*material.columns.items(), ("text", material.texts))}
+    read = {**material.columns, "text": material.texts}
+    prompts = column_prompts(embedder, list(read)) or {}
+    return {name: [prompts.get(name, "") + text for text in column] for name, column in read.items()}
 
 
 def token_lengths(embedder: SentenceTransformer, texts: list[str]) -> list[int]:

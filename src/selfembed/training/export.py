@@ -16,7 +16,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from selfembed.calibration.affine_map import AffineMap, without_map
 from selfembed.errors import InputError, TrainingDiverged
@@ -79,15 +79,10 @@ def export_embedder(
         TrainingDiverged: The vectors are zero or not finite.
     """
     config = recipe.embedder
+    assert config is not None
     length = fitting_length(backbone, config, recipe.embed_length)
     trained.max_seq_length = length
-    expected = without_map(trained).encode(_CHECK_TEXTS, batch_size=len(_CHECK_TEXTS), show_progress_bar=False)
-    expected = np.asarray(expected, dtype=np.float32)
-    if not np.isfinite(expected).all() or not np.abs(expected).sum(-1).all():
-        raise TrainingDiverged(
-            "training has diverged: the embedder gives vectors that are zero or not finite; nothing was saved; "
-            "lower `learning_rate`, or use `dtype='float32'`"
-        )
+    expected = sound_vectors(without_map(trained))
     after = [] if affine_map is None or affine_map.changes_nothing else [affine_map.module()]
     out.parent.mkdir(parents=True, exist_ok=True)
     with arriving_folder(out) as staging:
@@ -136,6 +131,22 @@ def export_embedder(
     return reloaded.to(trained.device)
 
 
+def sound_vectors(trained: SentenceTransformer) -> np.ndarray:
+    """Embeds a few texts, which the folder is held against later.
+
+    Raises:
+        TrainingDiverged: A vector is zero or not finite.
+    """
+    vectors_ND = trained.encode(_CHECK_TEXTS, batch_size=len(_CHECK_TEXTS), show_progress_bar=False)
+    vectors_ND = np.asarray(vectors_ND, dtype=np.float32)
+    if not np.isfinite(vectors_ND).all() or not np.abs(vectors_ND).sum(-1).all():
+        raise TrainingDiverged(
+            "training has diverged: the embedder gives vectors that are zero or not finite; nothing was saved; "
+            "lower `learning_rate`, or use `dtype='float32'`"
+        )
+    return vectors_ND
+
+
 def name_pooling_in_folder(folder: Path) -> None:
     """Makes modules.json name the copy of our pooling class that lies in the folder, not the one in this package."""
     file = folder / "modules.json"
@@ -164,7 +175,8 @@ def merge(trained: SentenceTransformer, backbone: Backbone, folder: Path) -> Pre
     size = sum(parameter.numel() for parameter in trained.parameters())
     dtype = torch.float32 if size < _FLOAT32_PARAMETERS else "auto"
     trained.transformers_model.save_pretrained(folder)
-    fresh = AutoModel.from_pretrained(backbone.folder, dtype=dtype, trust_remote_code=backbone.trust_remote_code)
+    kind = type(trained.transformers_model)  # AutoModel's choice, or for half of an encoder-decoder another
+    fresh = kind.from_pretrained(backbone.folder, dtype=dtype)
     merged = PeftModel.from_pretrained(fresh, folder).merge_and_unload()
     for file in folder.iterdir():
         file.unlink()

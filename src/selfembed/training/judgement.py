@@ -21,7 +21,6 @@ from selfembed.ground.files import arriving_file
 from selfembed.ground.progress import Progress
 from selfembed.model.adapter import adapter_parameters
 from selfembed.model.backbone import Backbone
-from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.training.plan import Plan
 
 _LENGTH = 128  # tokens that are read of a text
@@ -70,9 +69,7 @@ class Judge:
     def raw(self) -> Choice:
         """The raw embedder's best map, or none, chosen when first asked for; its vectors are kept in the file."""
         if not self.file.is_file():
-            plan = self.plan
-            raw = build_embedder(plan.backbone, plan.recipe.embedder, dtype=plan.dtype, device=plan.device)
-            vectors_ND = self.vectors(raw, "raw")
+            vectors_ND = self.vectors(self.plan.untrained(), "raw")
             with arriving_file(self.file) as staging:
                 save_file({"vectors_ND": torch.from_numpy(vectors_ND)}, staging)
         vectors_ND = load_file(self.file)["vectors_ND"].numpy()
@@ -90,7 +87,7 @@ class Judge:
         embedder.max_seq_length = length
         afterwards = plan.recipe.calibration == "after"
         trained = self.choice(vectors_ND) if afterwards else self.as_it_is(vectors_ND)
-        better = trained.score >= raw.score or plan.recipe.embedder.memory_tokens  # raw, these say nothing
+        better = trained.score >= raw.score or plan.memory_tokens  # raw, these say nothing
         keep = "trained" if better else "raw"
         record = {
             "shipped": keep,
@@ -103,11 +100,18 @@ class Judge:
 
     def vectors(self, embedder: SentenceTransformer, name: str) -> np.ndarray:
         """Encodes the texts of the self-retrieval, `vectors_ND`."""
-        embedder.max_seq_length = fitting_length(self.plan.backbone, self.plan.recipe.embedder, _LENGTH)
-        return encode(embedder, self.search.texts, progress=self.progress, task=f"self-retrieval, {name}")
+        embedder.max_seq_length = self.plan.fitting_length(_LENGTH)
+        task = f"self-retrieval, {name}"
+        if not any((embedder.prompts or {}).values()):
+            return encode(embedder, self.search.texts, progress=self.progress, task=task)
+        queries_QD = encode(embedder, self.search.queries, role="query", progress=self.progress, task=task)
+        passages_PD = encode(embedder, self.search.passages, role="document", progress=self.progress, task=task)
+        return np.concatenate([queries_QD, passages_PD])
 
     def choice(self, vectors_ND: np.ndarray) -> Choice:
-        """Chooses the map of embeddings of the texts of the self-retrieval."""
+        """Chooses the map of embeddings of the texts of the self-retrieval, unless the recipe has none."""
+        if self.plan.recipe.calibration == "none":
+            return self.as_it_is(vectors_ND)
         parts = vectors_ND.shape[1] // len(self.spectrum_DD)
         return choose_map(self.search, vectors_ND, spectrum_DD=self.spectrum_DD, parts=parts)
 

@@ -20,9 +20,10 @@ from selfembed.data.sampling import choose_texts
 from selfembed.errors import InputError
 from selfembed.ground.hashing import content_hash
 from selfembed.ground.options import require_choice
-from selfembed.model.backbone import EMBEDDED, Backbone, best_dtype, load_backbone
+from selfembed.model.backbone import EMBEDDED, Backbone, LMHead, best_dtype, load_backbone
 from selfembed.model.device import choose_device
 from selfembed.model.embedder import build_embedder, fitting_length
+from selfembed.model.ready_embedder import ReadyEmbedder, is_ready, load_ready
 from selfembed.model.stored_weights import STORED_DTYPES
 from selfembed.objectives.objective import Material
 from selfembed.recipes import RECIPES, Recipe, find_recipe, override
@@ -35,7 +36,7 @@ class Plan:
     """Holds everything a run depends on, resolved before anything is computed.
 
     Args:
-        backbone: The language model.
+        backbone: The language model, or the transformer of the ready embedder.
         corpus: All texts.
         recipe: The stages and their numbers.
         seed: Seed of the choice of texts, the adapter's start, dropout and order.
@@ -46,6 +47,7 @@ class Plan:
         dev: The set of labelled examples that decides when to stop; None trains to the end.
         language: Codes of the texts' languages, for the model card; empty where they are not known.
         saved_dtype: Dtype of the finished folder's weights on disk.
+        ready: The ready embedder that is adapted; None where a language model becomes an embedder.
     """
 
     backbone: Backbone
@@ -59,6 +61,7 @@ class Plan:
     dev: Examples | None = None
     language: tuple[str, ...] = ()
     saved_dtype: str = "auto"
+    ready: ReadyEmbedder | None = None
 
     @property
     def tagger_name(self) -> str:
@@ -69,8 +72,58 @@ class Plan:
     def key(self) -> str:
         """Hashes the content: two plans with the same key give the same weights on the same machine."""
         decided = (self.recipe.to_dict(), self.seed, str(self.dtype), self.device, self.tagger_name)
-        backbone = [self.backbone.fingerprint, self.backbone.tokenizer_key]
-        return content_hash(backbone, self.corpus.fingerprint, *decided, *self._labelled().values())
+        model = self.ready.fingerprint if self.ready else [self.backbone.fingerprint, self.backbone.tokenizer_key]
+        return content_hash(model, self.corpus.fingerprint, *decided, *self._labelled().values())
+
+    @property
+    def model_fingerprint(self) -> str:
+        """Content hash of the model that is trained."""
+        return self.ready.fingerprint if self.ready else self.backbone.fingerprint
+
+    def untrained(
+        self, weights: Backbone | None = None, *, max_length: int = 512, seed: int = 0
+    ) -> SentenceTransformer:
+        """Builds the embedder before any training: the language model as the recipe reads it, or the ready embedder.
+
+        Args:
+            weights: Transformer with other weights, as earlier stages left them; None takes the plan's own.
+            max_length: Largest number of tokens of an input.
+            seed: Seed for the start of memory vectors.
+        """
+        if self.ready is None:
+            assert self.recipe.embedder is not None
+            return build_embedder(
+                weights or self.backbone,
+                self.recipe.embedder,
+                max_length=max_length,
+                dtype=self.dtype,
+                device=self.device,
+                seed=seed,
+            )
+        embedder = self.ready.load(dtype=self.dtype, device=self.device, weights=weights, dropout=False)
+        embedder.max_seq_length = self.fitting_length(max_length)
+        return embedder.requires_grad_(False)
+
+    def fitting_length(self, max_length: int) -> int:
+        """Gives `max_length`, or as many tokens as the embedder can read.
+
+        Raises:
+            InputError: The prompt leaves no room for text.
+        """
+        if self.ready is None:
+            assert self.recipe.embedder is not None
+            return fitting_length(self.backbone, self.recipe.embedder, max_length)
+        return min(max_length, self.ready.max_length)
+
+    @property
+    def embed_length(self) -> int:
+        """Largest number of tokens of an input of the finished embedder: a ready one's own, or the recipe's."""
+        return self.ready.max_length if self.ready else self.fitting_length(self.recipe.embed_length)
+
+    @property
+    def memory_tokens(self) -> int:
+        """Number of memory tokens behind every text."""
+        return self.recipe.embedder.memory_tokens if self.recipe.embedder else 0
 
     def _labelled(self) -> dict[str, Any]:
         return {
@@ -86,16 +139,15 @@ class Plan:
             **given: The fields of :class:`Material` that a plan does not decide.
         """
 
-        def build() -> SentenceTransformer:
-            return build_embedder(
-                self.backbone, self.recipe.embedder, max_length=max_length, dtype=self.dtype, device=self.device
-            )
+        def head() -> LMHead:
+            assert self.ready is None, "its objectives need no decoder"
+            return self.backbone.head().to(self.device)
 
         decided: dict[str, Any] = {
             "backbone": self.backbone,
             "reading": self.recipe.embedder,
-            "make_embedder": build,
-            "make_head": lambda: self.backbone.head().to(self.device),
+            "make_embedder": lambda: self.untrained(max_length=max_length),
+            "make_head": head,
             "corpus": self.corpus,
             "pairs": self.pairs,
             "dev": self.dev,
@@ -115,7 +167,7 @@ class Plan:
         """Gives plain JSON values, for the record."""
         return {
             "model": self.backbone.name,
-            "model_fingerprint": self.backbone.fingerprint,
+            "model_fingerprint": self.model_fingerprint,
             "corpus": self.corpus.name,
             "corpus_fingerprint": self.corpus.fingerprint,
             "corpus_report": dataclasses.asdict(self.corpus.report),
@@ -133,7 +185,7 @@ class Plan:
 def make_plan(
     model: str | Path = EMBEDDED,
     corpus: Any = None,
-    recipe: str | Recipe = "selfembed",
+    recipe: str | Recipe | None = None,
     *,
     pairs: Any = None,
     dev: Any = None,
@@ -159,13 +211,16 @@ def make_plan(
     require_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
     require_choice("saved_dtype", saved_dtype, STORED_DTYPES)
     languages = _language_codes(language)
+    recipe = default_recipe(model) if recipe is None else recipe
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
     resolved = with_calibration(resolved, calibrate)
     sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
-    backbone = load_backbone(model, trust_remote_code=trust_remote_code)
-    check_stages(resolved, backbone)
+    ready = load_ready(model, trust_remote_code=trust_remote_code) if is_ready(model) else None
+    backbone = ready.transformer if ready else load_backbone(model, trust_remote_code=trust_remote_code)
+    check_stages(resolved, backbone, ready)
     for length in (*(stage.max_length for stage in resolved.stages.values()), resolved.embed_length):
-        fitting_length(backbone, resolved.embedder, length)
+        if resolved.embedder is not None:
+            fitting_length(backbone, resolved.embedder, length)
     needs_tagger = any(stage.objective.needs_tagger for stage in resolved.stages.values())
     found_tagger = load_tagger(tagger) if needs_tagger else None
     corpus = find_corpus(corpus, sets)
@@ -186,6 +241,7 @@ def make_plan(
         dev=dev_set,
         language=languages,
         saved_dtype=saved_dtype,
+        ready=ready,
     )
 
 
@@ -205,16 +261,45 @@ def _language_codes(language: str | Sequence[str] | None) -> tuple[str, ...]:
     return codes
 
 
-def check_stages(recipe: Recipe, backbone: Backbone) -> None:
-    """Refuses a recipe with a stage that cannot train its embedder.
+def default_recipe(model: str | Path) -> str:
+    """Names the recipe that a model is trained by where none is given: `"adapt"` for a ready embedder.
 
     Raises:
-        InputError: A stage cannot be trained; the message names it.
+        InputError: There is no such model.
     """
+    return "adapt" if is_ready(model) else "selfembed"
+
+
+def check_stages(recipe: Recipe, backbone: Backbone, ready: ReadyEmbedder | None = None) -> None:
+    """Refuses a recipe that is not for this kind of model, or has a stage that cannot train its embedder.
+
+    Raises:
+        InputError: It is not, or a stage cannot be trained; the message names it.
+    """
+    reading = recipe.embedder
+    if reading is not None and ready is not None:
+        raise InputError(
+            f"recipe {recipe.name}: makes an embedder of a language model, and {ready.name} is one already, with its "
+            "own pooling and prompts; expected a recipe that keeps them; use `recipe='adapt'`"
+        )
+    if reading is None:
+        if ready is None:
+            raise InputError(
+                f"recipe {recipe.name}: adapts a ready embedder, and {backbone.name} is a language model; expected a "
+                "sentence-transformers folder (with modules.json); give one, or use `recipe='selfembed'`"
+            )
+        for name, stage in recipe.stages.items():
+            if stage.objective.needs_decoder:
+                raise InputError(
+                    f"stage {name} of recipe {recipe.name}: {stage.objective.display_name} needs a language model "
+                    f"with its decoder layer, and {ready.name} is a ready embedder; expected stages that read "
+                    "embeddings alone, as recipe adapt has; leave this one out"
+                )
+        return
     for name, stage in recipe.stages.items():
         for option, on in (
-            (f"word_embeddings {recipe.embedder.word_embeddings:g}", recipe.embedder.word_embeddings > 0),
-            ("pooling 'mean+last'", recipe.embedder.pooling == "mean+last"),
+            (f"word_embeddings {reading.word_embeddings:g}", reading.word_embeddings > 0),
+            ("pooling 'mean+last'", reading.pooling == "mean+last"),
             ("calibration 'before'", recipe.calibration == "before"),
         ):
             if on and stage.objective.decodes:
@@ -224,7 +309,7 @@ def check_stages(recipe: Recipe, backbone: Backbone) -> None:
                     "calibration 'after'"
                 )
         try:
-            stage.objective.check(recipe.embedder, backbone)
+            stage.objective.check(reading, backbone)
         except InputError as error:
             raise InputError(f"stage {name} of recipe {recipe.name}: {error}") from error
 

@@ -18,6 +18,7 @@ from selfembed.model.backbone import EMBEDDED
 from selfembed.model.folder import RunRecord, StageRecord
 from selfembed.model.origin import origin_of
 from selfembed.recipes import Recipe
+from selfembed.training.adapted import export_adapted
 from selfembed.training.export import export_embedder
 from selfembed.training.judgement import Judge, make_raw, shipped_weights
 from selfembed.training.output import RAW_VECTORS, open_work_folder, remove_work_folder, removed_unless_resumable
@@ -28,7 +29,7 @@ from selfembed.training.stage import run_stages
 def train(
     model: str | Path = EMBEDDED,
     corpus: str | Path | Iterable[str] | None = None,
-    recipe: str | Recipe = "selfembed",
+    recipe: str | Recipe | None = None,
     *,
     out: str | Path,
     pairs: Any = None,
@@ -45,17 +46,19 @@ def train(
     calibrate: bool | None = None,
     progress: Progress = silent,
 ) -> SentenceTransformer:
-    """Turns a language model into a text embedder, from unlabelled text or labelled pairs, and leaves it as a folder.
+    """Turns a language model into a text embedder, or adapts one, from unlabelled text or pairs, and leaves a folder.
 
     Interrupted and called again with the same arguments, it goes on from the last checkpoint, which it keeps in
     `<out>.partial`, and ends in the same weights.
 
     Args:
-        model: Hub id, folder or GGUF file of the language model, or `"embedded"`.
+        model: Hub id, folder or GGUF file of the language model, or `"embedded"`; or hub id or folder of a ready
+            embedder of sentence-transformers, decoder or encoder, which is adapted and keeps its modules and prompts.
         corpus: Files, folders, a `datasets` id or folder, several of them, `"python-docs"`, any iterable of
             strings, or a :class:`~selfembed.data.corpus.Corpus`; None: the positives of the pairs, or
             `"python-docs"` where there are none.
-        recipe: A recipe, or its name as :func:`selfembed.recipes.find_recipe` takes it.
+        recipe: A recipe, or its name as :func:`selfembed.recipes.find_recipe` takes it; None takes `"adapt"` for a
+            ready embedder, `"selfembed"` for a language model.
         out: Folder of the finished embedder; must not exist.
         pairs: Labelled examples for a supervised stage, see :func:`selfembed.data.pairs.read_sets`.
         dev: One more set of labelled examples, which decides when that stage stops and which of its steps is kept.
@@ -147,27 +150,35 @@ def run_plan(
             self_retrieval=None if judgement is None else judgement.record,
             origin=origin_of(plan.backbone).to_dict(),
         )
-        finished = export_embedder(
-            trained.embedder,
-            plan.backbone,
-            plan.recipe,
-            record,
-            out,
-            weights=shipped_weights(plan, judgement, trained.weights),
-            affine_map=judgement.affine_map if judgement is not None else None,
-            saved_dtype=plan.saved_dtype,
-        )
+        weights = shipped_weights(plan, judgement, trained.weights)
+        if plan.ready is not None:
+            finished = export_adapted(
+                trained.embedder, plan.ready, plan.recipe, record, out, weights=weights, saved_dtype=plan.saved_dtype
+            )
+        else:
+            finished = export_embedder(
+                trained.embedder,
+                plan.backbone,
+                plan.recipe,
+                record,
+                out,
+                weights=weights,
+                affine_map=judgement.affine_map if judgement is not None else None,
+                saved_dtype=plan.saved_dtype,
+            )
         progress("saving", 1, 1)
     remove_work_folder(work)
     return finished
 
 
 def require_sound(embedder: SentenceTransformer, plan: Plan) -> None:
-    """Probes once more, on the trained model, whether attention is as it should be.
+    """Probes once more, on the trained model, whether attention is as it should be; a ready embedder's is its own.
 
     Raises:
         TrainingDiverged: It is not, though that of the raw backbone was.
     """
+    if plan.recipe.embedder is None:
+        return
     try:
         require_attention(embedder.transformers_model, plan.recipe.embedder.attention)
     except InputError as error:

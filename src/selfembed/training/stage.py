@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ from transformers import PrinterCallback, set_seed
 
 from selfembed.calibration.affine_map import AffineMap, add_map
 from selfembed.data.sampling import choose_rows
+from selfembed.encoding.encode import Role, prompt_of
 from selfembed.ground.files import write_json
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.adapter import add_trainable_adapter, load_adapter, save_adapter
 from selfembed.model.backbone import Backbone, LMHead
 from selfembed.model.dropout import draw_dropout_quickly, set_attention_dropout
-from selfembed.model.embedder import build_embedder, fitting_length
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.model.modes import checkpointing_kwargs
 from selfembed.objectives.objective import Prepared
@@ -82,8 +83,13 @@ def run_stages(
     """
     weights = plan.backbone
     embedder = trainable_embedder(plan, weights, affine_map)
-    head = plan.backbone.head()
-    head = (make_head(head) if make_head else head).to(plan.device)
+
+    @functools.cache
+    def head() -> LMHead:  # read when an objective first asks for it
+        assert plan.ready is None, "its objectives need no decoder"
+        own = plan.backbone.head()
+        return (make_head(own) if make_head else own).to(plan.device)
+
     texts_used = 0
     for number, (name, stage) in enumerate(plan.recipe.stages.items(), 1):
         folder = folder_of(number, name)
@@ -97,7 +103,7 @@ def run_stages(
         else:
             run_stage(plan, name, stage, embedder, head, folder, skip=texts_used, progress=progress)
         embedder.eval()
-        embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, plan.recipe.embed_length)
+        embedder.max_seq_length = plan.embed_length
         yield Trained(record=json.loads((folder / _RECORD).read_text()), embedder=embedder, weights=weights)
         texts_used += stage.texts
 
@@ -118,10 +124,8 @@ def trainable_embedder(
         memory_of: Embedder whose memory vectors are carried over; None starts afresh.
     """
     set_seed(plan.seed)
-    embedder = build_embedder(
-        weights, plan.recipe.embedder, dtype=plan.dtype, device=plan.device, max_length=512, seed=plan.seed
-    )
-    if memory_of is not None and plan.recipe.embedder.memory_tokens:
+    embedder = plan.untrained(weights, seed=plan.seed)
+    if memory_of is not None and plan.memory_tokens:
         memory_embedding(embedder).memory.data.copy_(memory_embedding(memory_of).memory)
     if affine_map is not None and not affine_map.changes_nothing:
         embedder = add_map(embedder, affine_map)
@@ -157,7 +161,7 @@ def run_stage(
     name: str,
     stage: Stage,
     embedder: SentenceTransformer,
-    head: LMHead,
+    make_head: Callable[[], LMHead],
     folder: Path,
     *,
     skip: int,
@@ -170,15 +174,15 @@ def run_stage(
         name: Name of the stage.
         stage: The stage to train.
         embedder: The embedder, with a trainable adapter.
-        head: The frozen decoder layer.
+        make_head: Reads the frozen decoder layer.
         folder: Folder of the stage.
         skip: Number of texts of the corpus that earlier stages have read.
         progress: Called with (task, done, total).
     """
     started = time.monotonic()
     objective = stage.objective
-    embedder.max_seq_length = fitting_length(plan.backbone, plan.recipe.embedder, stage.max_length)
-    if plan.recipe.embedder.memory_tokens:
+    embedder.max_seq_length = plan.fitting_length(stage.max_length)
+    if plan.memory_tokens:
         memory_embedding(embedder).memory.requires_grad_(objective.trains_memory)
     set_attention_dropout(embedder, objective.attention_dropout)
     texts, places = [], []
@@ -192,7 +196,7 @@ def run_stage(
         texts=texts,
         places=places,
         make_embedder=lambda: embedder,
-        make_head=lambda: head,
+        make_head=make_head,
         folder=folder,
         progress=progress,
     )
@@ -245,10 +249,11 @@ def optimise(
     watch = StageWatch(name, stage.steps, prepared, progress)
     resumed_from = checkpoint = last_checkpoint(folder, watch)
     while True:
+        rows = data(checkpoint_step(checkpoint))
         trainer = SentenceTransformerTrainer(
             model=embedder,
-            args=training_arguments(plan, stage, folder),
-            train_dataset=data(checkpoint_step(checkpoint)),
+            args=training_arguments(plan, stage, folder, prompts=column_prompts(embedder, rows.column_names)),
+            train_dataset=rows,
             loss=prepared.loss,
             callbacks=[watch, *prepared.callbacks],
         )
@@ -261,6 +266,16 @@ def optimise(
         checkpoint = last_checkpoint(folder, watch)
 
 
+def column_prompts(embedder: SentenceTransformer, columns: Sequence[str]) -> dict[str, str] | None:
+    """Gives the embedder's own prompt before the texts of each column, None where there are none.
+
+    Queries are in the column `query`; all other texts are documents.
+    """
+    roles: dict[str, Role] = {name: "query" if name == "query" else "document" for name in columns if name != "label"}
+    prompts = {name: prompt for name, role in roles.items() if (prompt := prompt_of(embedder, role))}
+    return prompts or None
+
+
 def curve_entry(logged: dict[str, Any]) -> dict[str, Any]:
     """Keeps of a logged step what the record holds; numbers that are not the trainer's own are parts of the loss."""
     own = ("step", "loss", "grad_norm", "learning_rate")
@@ -268,8 +283,10 @@ def curve_entry(logged: dict[str, Any]) -> dict[str, Any]:
     return {**{key: logged[key] for key in own if key in logged}, **({"parts": parts} if parts else {})}
 
 
-def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransformerTrainingArguments:
-    """Translates a stage's numbers into the trainer's arguments."""
+def training_arguments(
+    plan: Plan, stage: Stage, folder: Path, *, prompts: dict[str, str] | None = None
+) -> SentenceTransformerTrainingArguments:
+    """Translates a stage's numbers into the trainer's arguments, with what is said before the texts of a column."""
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
@@ -283,6 +300,7 @@ def training_arguments(plan: Plan, stage: Stage, folder: Path) -> SentenceTransf
         seed=plan.seed,
         data_seed=plan.seed,
         batch_sampler=in_order,
+        prompts=prompts,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=max(1, min(50, stage.steps // 4)),
