@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -19,7 +18,6 @@ from selfembed.errors import InputError
 from selfembed.ground.files import write_json
 from selfembed.model.checkpoint import HEAD, weight_files
 
-StoredDtype = Literal["auto", "float32", "float16", "bfloat16"]
 STORED_DTYPES = ("auto", "float32", "float16", "bfloat16")
 _LARGEST = torch.finfo(torch.float16).max
 
@@ -71,7 +69,8 @@ def store_weights(folder: Path, dtype: torch.dtype) -> None:
 def dtype_of_folder(folder: Path) -> torch.dtype:
     """Reads the dtype that a model's weights lie in: that of the largest tensor of the first file."""
     file = next(file for file in weight_files(folder) if file.suffix == ".safetensors")
-    return max(load_file(file).values(), key=lambda tensor: tensor.numel()).dtype
+    dtype: torch.dtype = max(load_file(file).values(), key=lambda tensor: tensor.numel()).dtype
+    return dtype
 
 
 def _size(file: Path) -> int:
