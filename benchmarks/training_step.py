@@ -21,8 +21,9 @@ from torch import nn
 from selfembed.ground.environment import environment
 from selfembed.losses.token_target import OnlineModelDerivedLoss, TokenTargetLoss
 from selfembed.model.adapter import adapter_parameters, add_trainable_adapter
-from selfembed.model.backbone import EMBEDDED, Lora, best_dtype, load_backbone
+from selfembed.model.backbone import EMBEDDED, best_dtype, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.model.lora import Lora
 from selfembed.objectives.model_derived import ModelDerived
 from selfembed.targets.token_targets import TokenTargets
 from selfembed.training.stage import train_fast_on_cpu

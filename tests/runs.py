@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny import SENTENCES
 
-from selfembed.model.backbone import Backbone, Lora, load_backbone, lora_config
+from selfembed.model.backbone import Backbone, load_backbone
 from selfembed.model.embedder import EmbedderConfig, build_embedder
 from selfembed.model.folder import RunRecord
+from selfembed.model.lora import Lora, lora_config
 from selfembed.recipes import find_recipe
 from selfembed.training.run import train
 

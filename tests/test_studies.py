@@ -310,6 +310,7 @@ def test_a_variant_that_merges_is_merged(tiny_backbone_dir, tmp_path, monkeypatc
     found = merged_folders(monkeypatch)
     settings = {**studies.PRESETS["smoke"].settings, "dropout": 0, "learning_rate": 1e-2}
     corpus, given = Corpus(iter(training_sentences())), {"settings": settings, "device": "cpu", "dtype": "float32"}
+    given["saved_dtype"] = "float32"
     plan = make_plan(tiny_backbone_dir, corpus, "text2token", tagger="hanta", **given)
     stages = ("data_driven", "model_derived")
     vectors = {}

@@ -44,7 +44,7 @@ def test_without_the_map_the_vectors_are_those_before_it(mapped, tmp_path):
     np.testing.assert_allclose(stock.encode(TEXTS), vectors_ND, rtol=1e-4, atol=1e-5)
     assert before == {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     assert not list((tmp_path / "plain").glob("*Dense")) and not (tmp_path / "plain" / "report.html").exists()
-    assert "--remove" in before["README.md"].decode()
+    assert "remove_map(" in before["README.md"].decode()
     card = (tmp_path / "plain" / "README.md").read_text()
     assert "was taken out" in card and "Its modules are" not in card and "| pooling | last |" in card
 

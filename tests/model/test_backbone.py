@@ -15,7 +15,8 @@ from tiny import SENTENCES, save_tiny, tiny_config, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, BertConfig, ByT5Tokenizer
 
 from selfembed.errors import InputError
-from selfembed.model.backbone import Lora, load_backbone, lora_config, raw_backbone
+from selfembed.model.backbone import load_backbone, raw_backbone
+from selfembed.model.lora import Lora, lora_config
 
 
 @pytest.mark.parametrize(

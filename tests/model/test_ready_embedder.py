@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from tiny import save_tiny, save_tiny_embedder
 
 from selfembed.errors import InputError
-from selfembed.model.backbone import ALL_LINEAR, Lora, lora_config
+from selfembed.model.lora import ALL_LINEAR, Lora, lora_config
 from selfembed.model.ready_embedder import MODULES, is_ready, load_ready
 
 

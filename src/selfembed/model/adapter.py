@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from selfembed.ground.files import arriving_file
-from selfembed.model.backbone import Lora, lora_config
+from selfembed.model.lora import Lora, lora_config
 
 
 def add_trainable_adapter(embedder: SentenceTransformer, lora: Lora) -> None:

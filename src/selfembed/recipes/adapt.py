@@ -7,7 +7,7 @@ that training comes to last, and where it was worth nothing the embedder is ship
 
 from __future__ import annotations
 
-from selfembed.model.backbone import ALL_LINEAR, Lora
+from selfembed.model.lora import ALL_LINEAR, Lora
 from selfembed.objectives.text_pairs import TextPairs
 from selfembed.recipes.recipe import Recipe
 from selfembed.recipes.stage import Stage

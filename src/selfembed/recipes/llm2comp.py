@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from selfembed.model.backbone import Lora
 from selfembed.model.embedder import EmbedderConfig
+from selfembed.model.lora import Lora
 from selfembed.objectives.compression import Compression
 from selfembed.objectives.supervised import Supervised
 from selfembed.objectives.two_views import TwoViews

@@ -7,8 +7,8 @@ The numbers are those of the authors' configurations; docs/papers.md says where 
 
 from __future__ import annotations
 
-from selfembed.model.backbone import Lora
 from selfembed.model.embedder import EmbedderConfig
+from selfembed.model.lora import Lora
 from selfembed.objectives.masked_next_token import MaskedNextToken
 from selfembed.objectives.two_views import TwoViews
 from selfembed.recipes.recipe import Recipe

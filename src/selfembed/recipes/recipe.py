@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from selfembed.calibration.self_retrieval import LEAST_PAIRS
 from selfembed.errors import InputError
 from selfembed.ground.options import Range, check_options, did_you_mean
-from selfembed.model.backbone import Lora
 from selfembed.model.embedder import EmbedderConfig
+from selfembed.model.lora import Lora
 from selfembed.objectives.objective import Objective
 from selfembed.recipes.stage import Stage
 

@@ -10,7 +10,7 @@ how the numbers were chosen.
 from __future__ import annotations
 
 from selfembed.calibration.readings import MEAN_AND_LAST
-from selfembed.model.backbone import Lora
+from selfembed.model.lora import Lora
 from selfembed.objectives.text_pairs import TextPairs
 from selfembed.recipes.recipe import Recipe
 from selfembed.recipes.stage import Stage

@@ -39,7 +39,8 @@ def export_adapted(
         record: The record of the run, which goes into the folder as `selfembed.json`.
         out: Folder to make.
         weights: Weights that the adapter is merged into; None takes those of the ready embedder.
-        saved_dtype: Dtype of the transformer's weights on disk, as in `export_embedder`.
+        saved_dtype: Dtype of the transformer's weights on disk, as in `export_embedder`; but
+            `"auto"` keeps that which it is computed in, so that an embedder shipped as it was is so to the last digit.
 
     Returns:
         The embedder as loaded from `out`.
@@ -54,7 +55,7 @@ def export_adapted(
     with arriving_folder(out) as staging:
         merged = merge(trained, weights or ready.transformer, staging / "adapter")
         embedder = ready.load(dtype=merged.dtype, device="cpu")
-        stored = stored_dtype(merged, saved_dtype)
+        stored = merged.dtype if saved_dtype == "auto" else stored_dtype(merged, saved_dtype)
         if merged.dtype != torch.float32:
             merged = merged.to(stored)
         computed = merged.dtype

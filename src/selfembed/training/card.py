@@ -144,7 +144,8 @@ def _behind_pooling(modules: Sequence[str]) -> str:
     without = ""
     if "Dense" in more:
         as_read = ", as they read it" if more == ["Dense"] else ""
-        without = f"`selfembed calibrate FOLDER --remove --out NEW` leaves it without its Dense module{as_read}.\n"
+        call = 'remove_map("FOLDER", "NEW")'
+        without = f"`{call}` of `selfembed.calibration.removal` leaves it without its Dense module{as_read}.\n"
     return (
         f"\nIts modules are {', '.join(modules)}. Servers and converters that know decoder and pooling alone (vLLM, "
         f"llama.cpp) leave out {' and '.join(more)} and give other vectors: compare a few with those of "
