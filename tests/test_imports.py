@@ -205,15 +205,13 @@ FLAG = re.compile(r"(?<![\w-])--[a-z]")
 
 
 def flags_named(tree: ast.AST) -> list[str]:
-    """Strings that name an option; whole commands that can be typed as they are, and style sheets, are none."""
+    """Strings that name an option; style sheets and what is said to be typed for pip are none."""
     formed = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
     inside = {id(part) for node in formed for part in ast.walk(node) if part is not node}
     plain = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in inside]
     texts = [str(node.value) for node in plain]
     texts += ["".join(str(part.value) for part in node.values if isinstance(part, ast.Constant)) for node in formed]
-    return [
-        text for text in texts if FLAG.search(text) and not re.search("selfembed evaluate|pip install|var\\(--", text)
-    ]
+    return [text for text in texts if FLAG.search(text) and not re.search("pip install|var\\(--", text)]
 
 
 def test_the_library_names_no_command_line_option():

@@ -48,6 +48,6 @@ def scores_section(files: Sequence[Path], embedder: SentenceTransformer) -> Mark
 
 def no_scores_section(folder: Path) -> Markup:
     return without(
-        f"no scores: run selfembed evaluate {folder} --self-retrieval CORPUS --json > {folder / SCORES} "
-        "(or with --tasks), and write the report again"
+        f"no scores: let selfembed evaluate score {folder}, on tasks or by self-retrieval on a corpus of yours, keep "
+        f"its JSON as {folder / SCORES}, and write the report again"
     )
