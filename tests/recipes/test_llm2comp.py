@@ -137,7 +137,7 @@ def test_short_texts_are_counted_and_left_out(tiny_backbone_dir, tmp_path):
         "min_context": 3,
         "min_continuation": 3,
         "batch_size": len(SENTENCES) + 2,
-        "micro_batch_size": 2,
+        "micro_batch_size": 31,
     }
     recipe = choose_stages(find_recipe("llm2comp-unsup"), ["compression"])
     short_train(tiny_backbone_dir, tmp_path / "out", recipe=recipe, settings=settings, corpus=corpus)
@@ -216,7 +216,7 @@ def test_all_three_stages(tiny_backbone_dir, tmp_path):
 def test_pairs_are_learnt_and_micro_batches_change_nothing(tiny_backbone_dir, tmp_path):
     settings = {"steps": 12, "batch_size": 8, "learning_rate": 3e-3, "dropout": 0}
     curves = []
-    for size in (2, 8):
+    for size in (4, 8):
         out = tmp_path / str(size)
         supervised_train(tiny_backbone_dir, out, {**settings, "micro_batch_size": size})
         curves.append([entry["loss"] for entry in supervised_record(out)["loss_curve"]])
