@@ -144,7 +144,7 @@ def test_sections_show_the_run(html: str, embedder: Path, corpus: Corpus) -> Non
         name: set(re.findall(r'class="(token(?: \w+)?)"', html_of(html, name))) for name in ("targets", "tokens")
     }
     assert frames == {"targets": {"token"}, "tokens": {"token hit", "token miss"}}, "only aligned tokens hit or miss"
-    assert "No scores: run selfembed evaluate" in found.sections["scores"]
+    assert "No scores: let selfembed evaluate score" in found.sections["scores"]
 
 
 def test_numbers_are_those_of_explain(html: str, embedder: Path, corpus: Corpus) -> None:
