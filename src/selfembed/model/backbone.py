@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -212,6 +212,7 @@ def load_backbone(
     return backbone
 
 
+@lru_cache(maxsize=8)  # one look at the hub a process: what kind of model it is, is asked before it is loaded
 def download(name: str, revision: str | None = None) -> Path:
     """Downloads a model from the hub, or finds the copy that is here already.
 

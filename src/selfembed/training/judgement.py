@@ -109,9 +109,7 @@ class Judge:
         return np.concatenate([queries_QD, passages_PD])
 
     def choice(self, vectors_ND: np.ndarray) -> Choice:
-        """Chooses the map of embeddings of the texts of the self-retrieval, unless the recipe has none."""
-        if self.plan.recipe.calibration == "none":
-            return self.as_it_is(vectors_ND)
+        """Chooses the map of embeddings of the texts of the self-retrieval."""
         parts = vectors_ND.shape[1] // len(self.spectrum_DD)
         return choose_map(self.search, vectors_ND, spectrum_DD=self.spectrum_DD, parts=parts)
 
