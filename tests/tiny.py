@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -348,3 +349,9 @@ def save_tiny_embedder(
         file.rename(path / file.name)
     (path / "ready").rmdir()
     return path
+
+
+def of_one_length(vectors_ND: np.ndarray) -> np.ndarray:
+    """What the LayerNorm behind an affine map makes of its vectors."""
+    centred_ND = vectors_ND - vectors_ND.mean(1, keepdims=True)
+    return 4.0 * centred_ND / np.linalg.norm(centred_ND, axis=1, keepdims=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from tiny import save_tiny
+from tiny import of_one_length, save_tiny
 
 from selfembed import InputError, load_backbone
-from selfembed.calibration.affine_map import add_map, candidates, identity, map_of, spectrum, without_map
+from selfembed.calibration.affine_map import LENGTH, add_map, candidates, identity, map_of, spectrum, without_map
 from selfembed.calibration.choice import choose_map
 from selfembed.calibration.self_retrieval import SelfRetrieval, self_retrieval
 from selfembed.data.passages import PassageRow
@@ -79,10 +79,12 @@ def test_a_map_becomes_a_stock_module(tmp_path):
     vectors_ND = embedder.encode(texts)
     chosen = {one.name: one for one in candidates(vectors_ND)}["whitened, shrunk"]
     mapped = add_map(embedder, chosen)
-    np.testing.assert_allclose(mapped.encode(texts), chosen(vectors_ND), rtol=1e-4, atol=1e-4)
+    expected_NK = of_one_length(chosen(vectors_ND))
+    np.testing.assert_allclose(np.linalg.norm(expected_NK, axis=1), LENGTH)
+    np.testing.assert_allclose(mapped.encode(texts), expected_NK, rtol=1e-3, atol=1e-3)
     mapped.save(str(tmp_path / "mapped"), create_model_card=False)
     stock = SentenceTransformer(str(tmp_path / "mapped"), device="cpu")
-    np.testing.assert_allclose(stock.encode(texts), chosen(vectors_ND), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(stock.encode(texts), expected_NK, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(map_of(stock).matrix_DK, chosen.matrix_DK, rtol=1e-5)
     np.testing.assert_allclose(without_map(stock).encode(texts), vectors_ND, rtol=1e-4, atol=1e-5)
     assert without_map(embedder) is embedder

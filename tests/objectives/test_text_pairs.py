@@ -12,8 +12,10 @@ from torch.nn import functional as F
 import selfembed
 from selfembed import Corpus, InputError, Recipe, Stage, load_backbone
 from selfembed.data.pair_sources import Pair
-from selfembed.losses.pairs import PairsLoss
+from selfembed.losses.pairs import PairsLoss, kept_similarities
+from selfembed.model.adapter import adapter_parameters, add_trainable_adapter
 from selfembed.model.embedder import EmbedderConfig, build_embedder
+from selfembed.model.lora import Lora
 from selfembed.objectives import Mixture
 from selfembed.objectives.objective import Budget
 from selfembed.objectives.text_pairs import TextPairs, in_steps
@@ -61,9 +63,9 @@ def test_loss_by_hand(backbone, both):
     loss = PairsLoss(embedder, documents, temperature=0.1, both_directions=both)
     query_BD, passage_BD = torch.randn(4, 7), torch.randn(4, 7)
     labels = torch.tensor([1, 0, 5, 3])
-    same_BB = loss.constants({}, labels)
+    constants = loss.constants({}, labels)
     expected = by_hand(query_BD, passage_BD, [0, 0, 3, 2], 0.1, both)
-    torch.testing.assert_close(loss.of_embeddings([query_BD, passage_BD], same_BB), expected)
+    torch.testing.assert_close(loss.of_embeddings([query_BD, passage_BD], constants), expected)
 
 
 def test_false_negatives_are_left_out(backbone):
@@ -72,11 +74,51 @@ def test_false_negatives_are_left_out(backbone):
     passage_BD = torch.tensor([[0.8, 0.6, 0.0], [0.9, 0.1, 0.0], [0.0, 0.0, 1.0]])  # the second is nearer to query 0
     every = PairsLoss(embedder, [0, 1, 2], both_directions=False)
     masked = PairsLoss(embedder, [0, 1, 2], both_directions=False, false_negative_margin=0.0)
-    same_BB = every.constants({}, torch.arange(3))
-    assert masked.of_embeddings([query_BD, passage_BD], same_BB) < every.of_embeddings([query_BD, passage_BD], same_BB)
+    constants = every.constants({}, torch.arange(3))
+    read = [query_BD, passage_BD]
+    assert masked.of_embeddings(read, constants) < every.of_embeddings(read, constants)
 
 
-def test_cached_gradients_are_those_of_the_whole_batch(backbone):
+def test_kept_similarities_by_hand():
+    near_NN = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, -0.4], [0.6, -0.4, 1.0]])
+    before_NN = torch.tensor([[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]])
+    terms = []
+    for i in range(3):
+        others = [j for j in range(3) if j != i]
+        p, q = (F.softmax(cosine_NN[i, others] / 0.5, 0) for cosine_NN in (before_NN, near_NN))
+        terms.append((p * (p / q).log()).sum())
+    torch.testing.assert_close(kept_similarities(near_NN, before_NN, temperature=0.5), torch.stack(terms).mean())
+    assert kept_similarities(near_NN, near_NN, temperature=0.05) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 6])
+def test_what_is_kept_is_the_embedder_without_its_adapter(backbone, size):
+    embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
+    texts = training_sentences()[:6]
+    features = {"query": embedder.preprocess(texts), "text": embedder.preprocess(texts[::-1])}
+    raw_ND = torch.cat([embedder(dict(one))["sentence_embedding"] for one in features.values()]).detach()
+    add_trainable_adapter(embedder, Lora(dropout=0.5))
+    for parameter in adapter_parameters(embedder):
+        torch.nn.init.normal_(parameter, std=0.3)
+    embedder.train()
+    loss = PairsLoss(embedder, range(6), keep=0.5, mini_batch_size=size)
+    constants = loss.constants(features, torch.arange(6))
+    expected_NN = F.normalize(raw_ND, dim=-1) @ F.normalize(raw_ND, dim=-1).T
+    torch.testing.assert_close(constants.near_NN, expected_NN, rtol=1e-4, atol=1e-5)
+    assert embedder.training and all(parameter.requires_grad for parameter in adapter_parameters(embedder))
+    moved = [torch.randn(6, raw_ND.shape[1], requires_grad=True) for _ in range(2)]
+    kept = loss.of_embeddings(moved, constants)
+    text_ND = F.normalize(torch.cat(moved), dim=-1)
+    without = PairsLoss(embedder, range(6)).of_embeddings(moved, constants._replace(near_NN=None))
+    torch.testing.assert_close(
+        kept, without + 0.5 * kept_similarities(text_ND @ text_ND.T, expected_NN, temperature=0.05)
+    )
+    kept.backward()
+    assert all(leaf.grad.isfinite().all() for leaf in moved)
+
+
+@pytest.mark.parametrize("keep", [0.0, 1.0])
+def test_cached_gradients_are_those_of_the_whole_batch(backbone, keep):
     embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
     texts = training_sentences()[:6]
     features = [embedder.preprocess(texts), embedder.preprocess(texts[::-1])]
@@ -84,7 +126,7 @@ def test_cached_gradients_are_those_of_the_whole_batch(backbone):
     found = []
     for size in (6, 4, 1):
         embedder.zero_grad()
-        loss = PairsLoss(embedder, range(6), mini_batch_size=size)
+        loss = PairsLoss(embedder, range(6), keep=keep, mini_batch_size=size)
         value = loss([dict(one) for one in features], labels) * 3
         value.backward()
         gradients = [p.grad.clone() for p in embedder.parameters() if p.grad is not None]
@@ -166,4 +208,4 @@ def test_a_corpus_of_one_file_gives_negatives_too(backbone, tmp_path):
     cut = objective.cut(material(backbone, corpus))
     loss = objective.prepare(cut).loss
     assert loss.document_N.tolist() == list(cut.places)
-    assert not loss.constants({}, torch.arange(4)).all()
+    assert not loss.constants({}, torch.arange(4)).same_BB.all()

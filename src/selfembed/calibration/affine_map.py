@@ -1,7 +1,9 @@
 """Affine maps behind the pooling: what can be improved in a decoder's embeddings without training.
 
 A decoder's embeddings lie in a narrow cone and carry directions that only serve to predict frequent tokens. A map
-takes the cone's axis away (the mean), keeps a band of the decoder layer's spectrum, or evens out the variances.
+takes the cone's axis away (the mean), keeps a band of the decoder layer's spectrum, or evens out the variances. Behind
+it all vectors are brought to the same length: whitened, those of short texts are twice as long as others, and k-means
+and the like give them too much weight.
 
 Shapes: N texts, D hidden, K kept dimensions, V vocabulary.
 """
@@ -14,11 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Pooling
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling
 from torch import nn
 
 from selfembed.errors import InputError
 
+LENGTH = 4.0  # of every mapped vector; a classifier with a fixed penalty does worse at 1 (docs/log.md)
 _ROWS = 8_192  # of the decoder layer at once
 
 
@@ -47,17 +50,24 @@ class AffineMap:
         width = self.matrix_DK.shape
         return width[0] == width[1] and not self.bias_K.any() and bool((self.matrix_DK == np.eye(width[0])).all())
 
-    def module(self) -> Dense:
-        """Makes sentence-transformers' own module of the map, float32, its weights fixed."""
-        module = Dense(
-            self.matrix_DK.shape[0],
-            self.matrix_DK.shape[1],
+    def modules(self) -> list[nn.Module]:
+        """Makes sentence-transformers' own modules, float32, their weights fixed: the map, and the length after it.
+
+        The length is :data:`LENGTH`, by a LayerNorm, which takes the mean of a vector's own entries away too: one
+        direction of K.
+        """
+        height, width = self.matrix_DK.shape
+        dense = Dense(
+            height,
+            width,
             bias=True,
             activation_function=nn.Identity(),
             init_weight=torch.from_numpy(np.ascontiguousarray(self.matrix_DK.T)),
             init_bias=torch.from_numpy(self.bias_K.copy()),
         )
-        return module.requires_grad_(False)
+        length = LayerNorm(width)
+        nn.init.constant_(length.norm.weight, LENGTH / width**0.5)
+        return [dense.requires_grad_(False), length.requires_grad_(False)]
 
 
 def identity(width: int) -> AffineMap:
@@ -150,7 +160,7 @@ def add_map(embedder: SentenceTransformer, chosen: AffineMap) -> SentenceTransfo
     width = embedder.get_embedding_dimension()
     if chosen.matrix_DK.shape[0] != width:
         raise InputError(f"map of width {chosen.matrix_DK.shape[0]}: expected {width}, the embedder's")
-    mapped = SentenceTransformer(modules=[*embedder.children(), chosen.module()], device=str(embedder.device))
+    mapped = SentenceTransformer(modules=[*embedder.children(), *chosen.modules()], device=str(embedder.device))
     mapped.max_seq_length = embedder.max_seq_length
     mapped.similarity_fn_name = embedder.similarity_fn_name
     return mapped.eval()
@@ -158,10 +168,11 @@ def add_map(embedder: SentenceTransformer, chosen: AffineMap) -> SentenceTransfo
 
 def map_of(embedder: SentenceTransformer) -> AffineMap | None:
     """Reads the map behind an embedder's pooling; None where there is none."""
-    last = list(embedder.children())[-1]
-    if not isinstance(last, Dense):
+    last = [*embedder.children()][_before_map(embedder) :]
+    if not last:
         return None
-    weight_KD, bias = last.linear.weight.detach().float().cpu().numpy(), last.linear.bias
+    dense = last[0]
+    weight_KD, bias = dense.linear.weight.detach().float().cpu().numpy(), dense.linear.bias
     bias_K = np.zeros(len(weight_KD), np.float32) if bias is None else bias.detach().float().cpu().numpy()
     return AffineMap("read from the embedder", weight_KD.T, bias_K)
 
@@ -170,6 +181,14 @@ def without_map(embedder: SentenceTransformer) -> SentenceTransformer:
     """Makes the embedder without its map, whose embeddings the decoder layer still reads; modules are shared."""
     if map_of(embedder) is None:
         return embedder
-    plain = SentenceTransformer(modules=list(embedder.children())[:-1], device=str(embedder.device))
+    kept = [*embedder.children()][: _before_map(embedder)]
+    plain = SentenceTransformer(modules=kept, device=str(embedder.device))
     plain.max_seq_length = embedder.max_seq_length
     return plain.eval()
+
+
+def _before_map(embedder: SentenceTransformer) -> int:
+    """Counts the modules before the map, all where there is none; a map may stand without a length behind it."""
+    modules = [*embedder.children()]
+    end = len(modules) - isinstance(modules[-1], LayerNorm)
+    return end - 1 if isinstance(modules[end - 1], Dense) else len(modules)

@@ -44,8 +44,10 @@ def remove_map(folder: str | Path, out: str | Path) -> None:
     with arriving_folder(out) as staging:
         left_out = shutil.ignore_patterns("report.html", "calibration.json")  # both are of the embedder with its map
         shutil.copytree(folder, staging, ignore=left_out, dirs_exist_ok=True)
-        shutil.rmtree(staging / modules[-1]["path"])
-        write_json(staging / "modules.json", modules[:-1])
+        kept = len([*without_map(embedder).children()])
+        for module in modules[kept:]:
+            shutil.rmtree(staging / module["path"])
+        write_json(staging / "modules.json", modules[:kept])
         card = staging / "README.md"
         if card.is_file():
             paragraphs = card.read_text(encoding="utf-8").split("\n\n")

@@ -6,14 +6,15 @@ Shapes: B batch, D hidden, N texts of the stage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from selfembed.losses.contrastive import cosine, info_nce
-from selfembed.losses.gradient_cache import Features, GradientCache, embed_by_length, mini_batches
+from selfembed.losses.gradient_cache import Features, GradientCache, embed_by_length, mini_batch, mini_batches
+from selfembed.model.modes import mode_kept, turn_adapters_off
 
 CONTRIEVER = """\
 @article{contriever,
@@ -23,6 +24,19 @@ CONTRIEVER = """\
     journal = {Transactions on Machine Learning Research},
     year = {2022},
 }"""
+
+
+class Constants(NamedTuple):
+    """What the loss needs of a batch besides embeddings.
+
+    Attributes:
+        same_BB: Whether two pairs are of one document.
+        near_NN: Cosines of all N = 2 B texts, queries before passages, with the adapter off; None where they are not
+            to be kept.
+    """
+
+    same_BB: Tensor
+    near_NN: Tensor | None
 
 
 class PairsLoss(nn.Module):
@@ -40,10 +54,14 @@ class PairsLoss(nn.Module):
         false_negative_margin: None takes every pair of another document for a negative. A number leaves out those
             whose cosine to the query is above that of the query's own passage minus this.
         centred: Whether embeddings lose the mean of the batch's passages before they are compared, as in calibration.
+        keep: Weight of a second loss, which keeps what the embedder knew before: the mean KL divergence of how near
+            each text of the batch is to the others, the adapter off and on, see :func:`kept_similarities`. 0 leaves
+            it out, and a forward pass with it.
         mini_batch_size: Pairs per forward pass.
 
     References:
-        Contriever (Izacard et al. 2022, arXiv 2112.09118) for pairs out of unlabelled text.
+        Contriever (Izacard et al. 2022, arXiv 2112.09118) for pairs out of unlabelled text; SEED (Fang et al. 2021,
+        arXiv 2101.04731) for keeping similarities.
 
     Inputs:
         +------------------+--------------------+
@@ -64,6 +82,7 @@ class PairsLoss(nn.Module):
         both_directions: bool = True,
         false_negative_margin: float | None = None,
         centred: bool = False,
+        keep: float = 0.0,
         mini_batch_size: int = 32,
     ) -> None:
         super().__init__()
@@ -73,30 +92,45 @@ class PairsLoss(nn.Module):
         self.both_directions = both_directions
         self.false_negative_margin = false_negative_margin
         self.centred = centred
+        self.keep = keep
         self.mini_batch_size = mini_batch_size
 
     def forward(self, sentence_features: Sequence[Features], labels: Tensor) -> Tensor:
         """Computes the mean cross-entropy of a batch in nats, a float32 scalar."""
         features = dict(zip(self.columns, sentence_features, strict=True))
-        same_BB = self.constants(features, labels)
+        constants = self.constants(features, labels)
         spans = mini_batches(len(labels), self.mini_batch_size)
         if len(spans) == 1 or not torch.is_grad_enabled():
-            return self.of_embeddings([self.embed(features[name]) for name in self.columns], same_BB)
+            return self.of_embeddings([self.embed(features[name]) for name in self.columns], constants)
         cache = GradientCache(self.embed, features, spans)
-        loss = self.of_embeddings([cache.embeddings[name] for name in self.columns], same_BB)
+        loss = self.of_embeddings([cache.embeddings[name] for name in self.columns], constants)
         loss.backward()
         carrier = loss.detach().requires_grad_()
         carrier.register_hook(cache.backward)
         return carrier
 
-    def constants(self, features: Mapping[str, Features], labels: Tensor) -> Tensor:
-        """Gives `same_BB`: whether two pairs are of one document."""
+    def constants(self, features: Mapping[str, Features], labels: Tensor) -> Constants:
+        """Gives which pairs are of one document and, where they are to be kept, the cosines with the adapter off."""
         document_B = self.document_N.to(labels.device)[labels]
-        return document_B[:, None] == document_B[None, :]
+        same_BB = document_B[:, None] == document_B[None, :]
+        if not self.keep:
+            return Constants(same_BB, None)
+        spans = mini_batches(len(labels), self.mini_batch_size)
+        with torch.no_grad(), mode_kept(self.model):
+            turn_adapters_off(self.model)
+            self.model.eval()
+            parts = [self.embed(mini_batch(features[name], span)) for name in self.columns for span in spans]
+            raw_ND = torch.cat(parts).float()
+        return Constants(same_BB, cosine(raw_ND, raw_ND))
 
-    def of_embeddings(self, embeddings: list[Tensor], same_BB: Tensor) -> Tensor:
+    def of_embeddings(self, embeddings: list[Tensor], constants: Constants) -> Tensor:
         """Computes the loss from `query_BD` and `passage_BD`."""
         query_BD, passage_BD = (embedding_BD.float() for embedding_BD in embeddings)
+        same_BB, near_NN = constants
+        kept = None
+        if near_NN is not None:
+            text_ND = torch.cat([query_BD, passage_BD])
+            kept = kept_similarities(cosine(text_ND, text_ND), near_NN, temperature=self.temperature)
         if self.centred:
             mean_D = passage_BD.detach().mean(0)
             query_BD, passage_BD = query_BD - mean_D, passage_BD - mean_D
@@ -111,7 +145,7 @@ class PairsLoss(nn.Module):
         if self.both_directions:
             back = info_nce(passage_BD, query_BD, temperature=self.temperature, excluded_BN=excluded_BB.T)
             loss = (loss + back) / 2
-        return loss
+        return loss if kept is None else loss + self.keep * kept
 
     def embed(self, features: Features) -> Tensor:
         """Gives embedding_BD."""
@@ -125,6 +159,7 @@ class PairsLoss(nn.Module):
                 "both_directions",
                 "false_negative_margin",
                 "centred",
+                "keep",
                 "mini_batch_size",
             )
         }
@@ -132,3 +167,24 @@ class PairsLoss(nn.Module):
     @property
     def citation(self) -> str:
         return CONTRIEVER
+
+
+def kept_similarities(near_NN: Tensor, before_NN: Tensor, *, temperature: float) -> Tensor:
+    """Computes how far the similarities of a batch have moved, KL(before || now) in nats, mean over its texts.
+
+    Each text has a softmax over its cosines to all other texts, its own pair among them.
+
+    Args:
+        near_NN: Cosines of the texts to each other, float32.
+        before_NN: The same of the embedder that is to be kept; it gets no gradient.
+        temperature: Temperature that the cosines are divided by.
+
+    References:
+        SEED (Fang et al. 2021, arXiv 2101.04731), with the batch itself in place of a queue.
+    """
+    own_NN = torch.eye(len(near_NN), dtype=torch.bool, device=near_NN.device)
+    log_q_NN, log_p_NN = (
+        (cosine_NN / temperature).masked_fill(own_NN, torch.finfo(torch.float32).min).log_softmax(-1)
+        for cosine_NN in (near_NN, before_NN.detach())
+    )
+    return nn.functional.kl_div(log_q_NN, log_p_NN, log_target=True, reduction="batchmean")

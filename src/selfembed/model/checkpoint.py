@@ -213,7 +213,7 @@ def require_whole_embedder(folder: Path, *, trust_remote_code: bool = False) -> 
         if kind == "Transformer" and not (place / "adapter_config.json").is_file():
             files, needed = weight_files(place), True
         else:
-            files, needed = [file for file in (place / _SINGLE,) if file.is_file()], kind == "Dense"
+            files, needed = [file for file in (place / _SINGLE,) if file.is_file()], kind in ("Dense", "LayerNorm")
         if needed and not files and not list(place.glob("*.bin")):
             raise InputError(f"embedder {place}: no {_SINGLE} in it; expected the weights of {kind}; copy it again")
         trouble = _damaged(files)

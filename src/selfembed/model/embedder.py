@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling, Transformer
 from torch import nn
 from transformers import PretrainedConfig
 
@@ -37,7 +37,7 @@ _STOCK_POOLING: dict[str, str | tuple[str, ...]] = {
 # What may stand behind the decoder of a folder with several memory tokens.
 _BEHIND_MEMORY: dict[str, Any] = {
     TYPE: MemoryPooling,
-    f"{Dense.__module__}.{Dense.__name__}": Dense,
+    **{f"{one.__module__}.{one.__name__}": one for one in (Dense, LayerNorm)},
 }
 
 

@@ -32,6 +32,8 @@ class TextPairs(Objective):
         both_directions: Whether passages search for queries too.
         false_negative_margin: See :class:`selfembed.losses.pairs.PairsLoss`.
         centred: Whether embeddings lose the batch's mean before they are compared.
+        keep: Weight of keeping the similarities of the untrained embedder, see
+            :class:`selfembed.losses.pairs.PairsLoss`; 0 lets go of them.
 
     References:
         Contriever (arXiv 2112.09118) and AugTriever (arXiv 2212.08841) for the kinds of pairs; the weights are ours.
@@ -53,11 +55,14 @@ class TextPairs(Objective):
     both_directions: bool = True
     false_negative_margin: Annotated[float, Range(least=-2, most=2, example="0 or -0.1")] | None = None
     centred: bool = False
+    keep: Annotated[float, Range(least=0)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not any(self.weights.values()):
             raise InputError(f"weights: those of {', '.join(SOURCES)} are all 0; expected one above 0; give one")
+        if self.keep:
+            object.__setattr__(self, "forwards", type(self).forwards + 1)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -108,6 +113,7 @@ class TextPairs(Objective):
             both_directions=self.both_directions,
             false_negative_margin=self.false_negative_margin,
             centred=self.centred,
+            keep=self.keep,
             mini_batch_size=material.budget.mini_batch_size,
         )
         return Prepared(loss=loss, notes={"documents": len(set(documents))})

@@ -68,8 +68,8 @@ def run(options: argparse.Namespace) -> int:
         print("no map is better than none: the embedder is as it was")
     else:
         print(
-            "the map is a Dense module behind the pooling; servers that ignore such modules give vectors without it "
-            "(calibrate --remove leaves a folder so)"
+            "the map is a Dense and a LayerNorm behind the pooling; servers that ignore such modules give vectors "
+            "without it (calibrate --remove leaves a folder so)"
         )
     print(f"embedder: {options.out}")
     return 0

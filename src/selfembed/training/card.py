@@ -138,17 +138,17 @@ def stages_table(recipe: Recipe) -> str:
 
 def _behind_pooling(modules: Sequence[str]) -> str:
     """Says what a server may leave out; nothing where there are but a decoder and its pooling."""
-    more = [name for name in modules if name in ("WeightedLayerPooling", "Dense")]
+    more = [name for name in modules if name in ("WeightedLayerPooling", "Dense", "LayerNorm")]
     if not more:
         return ""
     without = ""
     if "Dense" in more:
-        as_read = ", as they read it" if more == ["Dense"] else ""
+        as_read = ", as they read it" if "WeightedLayerPooling" not in more else ""
         call = 'remove_map("FOLDER", "NEW")'
-        without = f"`{call}` of `selfembed.calibration.removal` leaves it without its Dense module{as_read}.\n"
+        without = f"`{call}` of `selfembed.calibration.removal` leaves it without its map{as_read}.\n"
     return (
         f"\nIts modules are {', '.join(modules)}. Servers and converters that know decoder and pooling alone (vLLM, "
-        f"llama.cpp) leave out {' and '.join(more)} and give other vectors: compare a few with those of "
+        f"llama.cpp) leave out {', '.join(more)} and give other vectors: compare a few with those of "
         f"sentence-transformers before you rely on one.\n{without}"
     )
 

@@ -83,7 +83,7 @@ def export_embedder(
     length = fitting_length(backbone, config, recipe.embed_length)
     trained.max_seq_length = length
     expected = sound_vectors(without_map(trained))
-    after = [] if affine_map is None or affine_map.changes_nothing else [affine_map.module()]
+    after = [] if affine_map is None or affine_map.changes_nothing else affine_map.modules()
     out.parent.mkdir(parents=True, exist_ok=True)
     with arriving_folder(out) as staging:
         merged = merge(trained, weights or backbone, staging / "adapter")
