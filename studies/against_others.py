@@ -22,7 +22,7 @@ import domains
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
-from rows import CALIBRATED, UNTRAINED, made, vectors
+from rows import CALIBRATED, UNTRAINED, label, made, vectors
 
 from selfembed import Corpus
 from selfembed.ground.environment import environment
@@ -53,7 +53,7 @@ def dense_scores(domain: domains.Domain, name: str, options: argparse.Namespace,
     """``scores_QN`` of an embedder, and what is to be recorded of it."""
     columns = {"text": [one.text for one in domain.passages], "title": [one.title for one in domain.passages]}
     corpus = Corpus(Dataset.from_dict(columns), name=domain.name)
-    out = options.work / f"{domain.name}-{name}-{seed}"
+    out = options.work / f"{domain.name}-{label(name, options.set)}-{seed}"
     embedder, notes = made(name, corpus, out, seed=seed, device=options.device, settings=options.set)
     texts = [*domain.queries, *domain.documents]
     return cosines(vectors(embedder, texts), len(domain.queries)), notes
@@ -169,7 +169,8 @@ def main() -> None:
         )
         lexical_QN = domains.bm25_scores(domain, stemmed=True)
         for row in options.rows:
-            seeds = entry["rows"].setdefault(row, {})
+            named = row if row in LEXICAL else label(row, options.set)
+            seeds = entry["rows"].setdefault(named, {})
             for seed in options.seeds if row in RECIPES or row == CALIBRATED else options.seeds[:1]:
                 if str(seed) in seeds:
                     continue
@@ -186,7 +187,7 @@ def main() -> None:
                 write_json(file, results)
                 file.with_suffix(".md").write_text(table(results))
                 shown = [found[side]["ndcg@10"] for side in ("alone", "with_bm25") if side in found]
-                print(name, row, seed, *shown, flush=True)
+                print(name, named, seed, *shown, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import dev_tasks
 import numpy as np
 import torch
 from datasets import disable_progress_bars
-from rows import CALIBRATED, UNTRAINED, made, vectors
+from rows import CALIBRATED, UNTRAINED, label, made, vectors
 
 from selfembed import Corpus
 from selfembed.ground.environment import environment
@@ -83,11 +83,12 @@ def main() -> None:
     results = json.loads(file.read_text()) if file.exists() else {"environment": environment(), "rows": {}}
     results["texts"] = len(texts)
     for row in options.rows:
-        seeds = results["rows"].setdefault(row, {})
+        named = label(row, settings)
+        seeds = results["rows"].setdefault(named, {})
         for seed in options.seeds if row not in UNTRAINED else options.seeds[:1]:
             if str(seed) in seeds:
                 continue
-            out = options.work / f"{row}-{seed}"
+            out = options.work / f"{named}-{seed}"
             embedder, notes = made(row, corpus, out, seed=seed, device=options.device, settings=settings)
             vectors_ND = vectors(embedder, texts)
             scores = {
@@ -98,7 +99,7 @@ def main() -> None:
             write_json(file, results)
             file.with_suffix(".md").write_text(table(results))
             means = {name: round(100 * mean, 1) for name, mean in dev_tasks.summary(scores).items()}
-            print(row, seed, means, flush=True)
+            print(named, seed, means, flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from selfembed import Corpus, InputError, load_backbone
 from selfembed.calibration.affine_map import map_of
 from selfembed.calibration.calibrate import calibrate
-from selfembed.ground.environment import peak_memory_gib
+from selfembed.ground.environment import environment, peak_memory_gib
 from selfembed.model.backbone import best_dtype
 from selfembed.model.embedder import EmbedderConfig, build_embedder, load_embedder
 from selfembed.training.run import train
@@ -27,6 +27,12 @@ READ_TOKENS = 96
 PAIRS = 300  # of the self-retrieval that raw + calibrate is chosen by
 UNTRAINED = ("minilm", "raw")
 CALIBRATED = "raw+calibrate"
+
+
+def label(name: str, settings: dict[str, Any]) -> str:
+    """A row's name in tables, with the numbers of a recipe that were replaced."""
+    replaced = settings if name not in (*UNTRAINED, CALIBRATED) else {}
+    return ", ".join([name, *(f"{key}={value}" for key, value in replaced.items())])
 
 
 def vectors(embedder: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
@@ -76,7 +82,7 @@ def made(
         else:
             model = minilm() if name == "adapt" else "embedded"
             train(model, corpus, name, out=out, seed=seed, device=device, settings=settings)
-        took = {"minutes": round((time.monotonic() - started) / 60, 2)}
+        took = {"minutes": round((time.monotonic() - started) / 60, 2), "environment": environment()}
     embedder = load_embedder(out, device=device)
     if name == CALIBRATED:
         return embedder, {**took, "calibration": json.loads((out / "calibration.json").read_text())}

@@ -79,6 +79,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "NaN": (weights(spoilt(NORM, torch.nan)), rf"{NORM} holds infinity or NaN; expected numbers"),
     "infinity": (weights(spoilt(NORM, -torch.inf)), rf"{NORM} holds infinity or NaN"),
     "map missing": (lambda folder: (folder / "2_Dense" / "model.safetensors").unlink(), r"2_Dense: no model.safetens"),
+    "length missing": (lambda folder: (folder / "3_LayerNorm" / "model.safetensors").unlink(), r"3_LayerNorm: no "),
     "map cut": (cut("2_Dense"), "2_Dense: model.safetensors is damaged"),
     "map without bias": (weights(lambda t: t.pop("linear.bias"), "2_Dense"), r'Missing key.*"linear.bias"'),
     "map of another shape": (weights(lambda t: t.update({"linear.bias": torch.ones(5)}), "2_Dense"), r"linear.bias"),
