@@ -352,6 +352,7 @@ def save_tiny_embedder(
 
 
 def of_one_length(vectors_ND: np.ndarray) -> np.ndarray:
-    """What the LayerNorm behind an affine map makes of its vectors."""
+    """What the LayerNorm behind an affine map makes of its vectors, torch's epsilon included."""
     centred_ND = vectors_ND - vectors_ND.mean(1, keepdims=True)
-    return 4.0 * centred_ND / np.linalg.norm(centred_ND, axis=1, keepdims=True)
+    deviation_N1 = np.sqrt((centred_ND**2).mean(1, keepdims=True) + 1e-5)
+    return 4.0 / vectors_ND.shape[1] ** 0.5 * centred_ND / deviation_N1

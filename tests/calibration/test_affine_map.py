@@ -80,11 +80,11 @@ def test_a_map_becomes_a_stock_module(tmp_path):
     chosen = {one.name: one for one in candidates(vectors_ND)}["whitened, shrunk"]
     mapped = add_map(embedder, chosen)
     expected_NK = of_one_length(chosen(vectors_ND))
-    np.testing.assert_allclose(np.linalg.norm(expected_NK, axis=1), LENGTH)
-    np.testing.assert_allclose(mapped.encode(texts), expected_NK, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(expected_NK, axis=1), LENGTH, rtol=1e-2)
+    np.testing.assert_allclose(mapped.encode(texts), expected_NK, rtol=1e-4, atol=1e-4)
     mapped.save(str(tmp_path / "mapped"), create_model_card=False)
     stock = SentenceTransformer(str(tmp_path / "mapped"), device="cpu")
-    np.testing.assert_allclose(stock.encode(texts), expected_NK, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(stock.encode(texts), expected_NK, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(map_of(stock).matrix_DK, chosen.matrix_DK, rtol=1e-5)
     np.testing.assert_allclose(without_map(stock).encode(texts), vectors_ND, rtol=1e-4, atol=1e-5)
     assert without_map(embedder) is embedder

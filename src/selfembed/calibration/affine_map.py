@@ -2,8 +2,8 @@
 
 A decoder's embeddings lie in a narrow cone and carry directions that only serve to predict frequent tokens. A map
 takes the cone's axis away (the mean), keeps a band of the decoder layer's spectrum, or evens out the variances. Behind
-it all vectors are brought to the same length: whitened, those of short texts are twice as long as others, and k-means
-and the like give them too much weight.
+it all vectors are brought to the same length: whitened ones differ in length, and k-means and the like give the long
+ones too much weight.
 
 Shapes: N texts, D hidden, K kept dimensions, V vocabulary.
 """
