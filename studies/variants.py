@@ -122,11 +122,13 @@ class Variant:
     raw: str | None = None
 
 
-def command_line(description: str, *more: tuple[str, dict[str, Any]]) -> argparse.Namespace:
+def command_line(
+    description: str, *more: tuple[str, dict[str, Any]], presets: dict[str, Preset] = PRESETS
+) -> argparse.Namespace:
     """The options of every study, and those of one."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with the texts and mteb/")
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--preset", choices=presets, default="cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the preset's")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder of the results")
     parser.add_argument(
