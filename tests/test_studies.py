@@ -490,10 +490,19 @@ def test_context_length_study(run_smoke):
 
 def test_wiki_study_trains_its_first_stage_once(run_smoke, capsys):
     found, text = run_smoke(text2token_wiki)
-    first, both = (found["variants"][name]["runs"]["0"]["stages"] for name in ("stage I", "stages I + II"))
+    stages = {name: row["runs"]["0"]["stages"] for name, row in found["variants"].items()}
+    first, both = stages["stage I"], stages["stages I + II"]
     assert both[0] == first[0] and [stage["name"] for stage in both] == ["data_driven", "model_derived"]
-    assert capsys.readouterr().err.count("data_driven, loss") == 1
-    assert "| stages I + II | 50.0 |" in text and found["verdict"].count(";") == 1
+    assert capsys.readouterr().err.count("data_driven, loss") == 2, "of what is read, of whole texts"
+    whole = stages["stages I + II, targets of whole texts"][0]
+    assert whole["targets"]["support_mean"] > both[0]["targets"]["support_mean"]
+    assert [stage["name"] for stage in stages["bag of tokens"]] == ["bag_of_tokens"]
+    assert "| stages I + II | 50.0 |" in text and found["verdict"].count(";") == 4
+
+
+def test_the_budget_of_the_paper_makes_targets_of_whole_texts_only():
+    names = [row.name for row in text2token_wiki.variants(text2token_wiki.PRESETS["budget"].settings)]
+    assert names == ["raw", "stage I", "stages I + II", "bag of tokens"]
 
 
 SHARED = [f"compression.{name}" for name in ("steps", "batch_size", "learning_rate")]

@@ -15,6 +15,7 @@ from selfembed.model.prompt import (
     NO_PROMPT,
     PROMPT_EOL,
     PromptIds,
+    as_read,
     bake_prompt,
     check_prompt,
     check_text,
@@ -202,6 +203,19 @@ def test_prompt_leaves_no_room():
     with pytest.raises(InputError, match=f"the prompt alone takes {size} tokens"):
         bake_prompt(tokenizer, PROMPT_EOL, max_length=size)
     bake_prompt(tokenizer, PROMPT_EOL, max_length=size + 1)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordlevel"])
+def test_a_text_is_cut_behind_what_is_read(kind):
+    tokenizer = tiny_tokenizer(kind, with_bos=True)
+    room = len(prompt_ids(tokenizer, PROMPT_EOL)) + 4
+    baked = bake_prompt(tokenizer, PROMPT_EOL, max_length=room)
+    long, short = " ".join(SENTENCES[:2]), SENTENCES[0].split()[0]
+    cut, whole, empty = as_read(baked, [long, short, ""])
+    assert long.startswith(cut) and 0 < len(cut) < len(long)
+    assert (whole, empty) == (short, "")
+    read = baked(long, truncation=True)["input_ids"]
+    assert len(read) == room and baked(cut, truncation=False)["input_ids"] == read
 
 
 def test_a_tokenizer_without_the_prompt_is_caught():

@@ -16,6 +16,7 @@ from selfembed.data.corpus import Corpus
 from selfembed.data.sampling import choose_texts
 from selfembed.encoding.known import KnownVectors
 from selfembed.model.backbone import LMHead, load_backbone
+from selfembed.model.prompt import prompt_ids
 from selfembed.objectives.bag_of_tokens import BagOfTokens
 from selfembed.objectives.data_driven import DataDriven
 from selfembed.objectives.model_derived import ModelDerived
@@ -68,6 +69,7 @@ def test_second_time_from_the_cache(objective, material, computed):
         (DataDriven(), {"variants": "merge"}),
         (ModelDerived(common_texts=20), {"temperature": 0.5}),
         (BagOfTokens(), {"leading_space": False}),
+        (BagOfTokens(), {"whole_text": True}),
     ],
 )
 def test_every_option_counts(objective, change, material, computed):
@@ -243,6 +245,20 @@ def test_texts_without_a_target_are_left_out(material):
     prepared = DataDriven().prepare(given(material, texts=texts))
     assert list(prepared.rows) == [1, 2, 3] and prepared.notes["texts_without_target"] == 2
     assert len(prepared.loss.targets) == 5, "a text's number is that of its target"
+
+
+@pytest.mark.parametrize("kind", [DataDriven, BagOfTokens])
+def test_targets_hold_what_is_read_and_nothing_behind_it(kind, material):
+    texts = [" ".join(SENTENCES[i : i + 4]) for i in range(5)]
+    prompt = len(prompt_ids(material.backbone.tokenizer, material.reading.template))
+    material = given(material, texts=texts, max_length=prompt + 8)
+    read, whole = kind().targets(material), kind(whole_text=True).targets(material)
+    beginnings = kind(whole_text=True).targets(given(material, texts=material.read_texts()))
+    assert len(read) == len(whole) == 5 and read.support_N.sum() < 0.7 * whole.support_N.sum()
+    np.testing.assert_array_equal(read.ids_S, beginnings.ids_S)
+    np.testing.assert_array_equal(read.weights_S, beginnings.weights_S)
+    roomy = kind().targets(given(material, max_length=500))
+    np.testing.assert_array_equal(roomy.ids_S, whole.ids_S)
 
 
 def test_texts_are_chosen_without_repetition_until_the_corpus_ends():

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import Sequence, Split
+from tokenizers.pre_tokenizers import Sequence as InTurn
+from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -24,6 +26,7 @@ PROMPT_EOL = 'This sentence: "{text}" means in one word: "'
 NO_PROMPT = "{text}"
 
 _SLOT = "{text}"
+_TEXTS_AT_ONCE = 1_000
 _MEMORY_TOKEN = "<memory_{}>"
 # Added tokens that control a model though their tokenizer does not declare them special: DeepSeek's turns, Phi-3's
 # </s>. Other names in angle brackets count where the vocabulary lacks them (Qwen3's <think>, not Gemma's <table>).
@@ -162,7 +165,7 @@ def text_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
         if found:
             names = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in found)
             cut = Split(Regex(names), "isolated")
-            backend.pre_tokenizer = cut if backend.pre_tokenizer is None else Sequence([backend.pre_tokenizer, cut])
+            backend.pre_tokenizer = cut if backend.pre_tokenizer is None else InTurn([backend.pre_tokenizer, cut])
     backend.no_padding()
     backend.no_truncation()
     backend.encode_special_tokens = True
@@ -217,6 +220,21 @@ def bake_prompt(
             if getattr(tokenizer, name, None) is not None
         },
     )
+
+
+def as_read(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
+    """Cuts texts behind the last of their tokens that a prompted tokenizer leaves in, see :func:`bake_prompt`.
+
+    A text that fits whole stays as it is.
+    """
+    found = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        some = list(texts[start : start + _TEXTS_AT_ONCE])
+        encoded = tokenizer(some, truncation=True, return_offsets_mapping=True)
+        for text, ids, offsets in zip(some, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            full = len(ids) == tokenizer.model_max_length
+            found.append(text[: max(end for _, end in offsets)] if full else text)  # the prompt's offsets are (0, 0)
+    return found
 
 
 def _special(backend: Tokenizer, name: str, ids: tuple[int, ...]) -> dict[str, Any]:

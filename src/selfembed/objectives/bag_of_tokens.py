@@ -17,9 +17,11 @@ class BagOfTokens(TokenTarget):
 
     Args:
         leading_space: Whether the first word is tokenised like a word inside a sentence.
+        whole_text: See :class:`selfembed.objectives.data_driven.DataDriven`.
     """
 
     leading_space: bool = True
+    whole_text: bool = False
 
     def key(self, material: Material) -> list[Any]:
         return []

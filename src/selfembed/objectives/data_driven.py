@@ -16,7 +16,14 @@ _WORDS_PER_SECOND = 30_000  # of targets, on a core: docs/results/benchmarks.jso
 
 @dataclass(frozen=True, kw_only=True)
 class DataDriven(DataDrivenOptions, TokenTarget):
-    """Trains Text2Token's stage I (arXiv 2510.10224, §3.2.1); its options are those of :class:`DataDrivenOptions`."""
+    """Trains Text2Token's stage I (arXiv 2510.10224, §3.2.1); its other options are :class:`DataDrivenOptions`.
+
+    Args:
+        whole_text: Whether the target holds tokens of all of a text, also of what lies behind the cut at `max_length`
+            and is never read. The paper does not say; by default the target is of what is read.
+    """
+
+    whole_text: bool = False
 
     @property
     def needs_tagger(self) -> bool:

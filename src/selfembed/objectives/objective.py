@@ -40,6 +40,7 @@ from selfembed.ground.options import check_options
 from selfembed.ground.progress import Progress, silent
 from selfembed.model.backbone import Backbone, LMHead
 from selfembed.model.embedder import EmbedderConfig
+from selfembed.model.prompt import as_read, bake_prompt
 from selfembed.targets.tagger import Tagger
 from selfembed.targets.token_targets import TokenTargets
 
@@ -89,6 +90,7 @@ class Material:
         dev: The set of labelled examples that decides when to stop.
         tagger: The tagger of parts of speech; None where no objective needs one.
         statistics_texts: Largest number of texts of the corpus that token statistics are counted over.
+        max_length: Largest number of tokens of an input, prompt included; None cuts no text.
         budget: Budget of the stage; the default is for targets that are only looked at.
         seed: Seed for everything that is drawn at random.
         folder: Folder of the stage, for files that the objective keeps.
@@ -108,6 +110,7 @@ class Material:
     dev: Examples | None = None
     tagger: Tagger | None = None
     statistics_texts: int = 200_000
+    max_length: int | None = None
     budget: Budget = Budget(steps=1, batch_size=1)
     seed: int = 0
     folder: Path = Path()
@@ -123,6 +126,16 @@ class Material:
     def head(self) -> LMHead:
         """Reads the frozen decoder layer when it is first asked for."""
         return self.make_head()
+
+    def read_texts(self) -> Sequence[str]:
+        """Gives of each text what an input of the language model holds of it beside the prompt."""
+        if self.max_length is None or self.reading is None:
+            return self.texts
+        tokenizer, reading = self.backbone.tokenizer, self.reading
+        prompted = bake_prompt(
+            tokenizer, reading.template, max_length=self.max_length, memory_tokens=reading.memory_tokens
+        )
+        return as_read(prompted, self.texts)
 
 
 @dataclass(kw_only=True)

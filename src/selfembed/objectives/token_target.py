@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,17 @@ from selfembed.targets.token_targets import TokenTargets
 
 
 class TokenTarget(Objective):
-    """Trains a text's embedding to decode to a sparse distribution over the vocabulary, computed beforehand."""
+    """Trains a text's embedding to decode to a sparse distribution over the vocabulary, computed beforehand.
+
+    Attributes:
+        whole_text: Whether targets are made of whole texts and not only of what an input holds of them.
+    """
 
     citation = TEXT2TOKEN
     shares_forward = True
     decodes = True
     needs_decoder = True
+    whole_text: bool = True
 
     @abstractmethod
     def key(self, material: Material) -> list[Any]:
@@ -34,6 +40,8 @@ class TokenTarget(Objective):
 
     def targets(self, material: Material) -> TokenTargets:
         """Gives the targets of the material's texts, from the cache where they were computed before."""
+        if not self.whole_text:
+            material = replace(material, texts=material.read_texts())
         backbone = [material.backbone.fingerprint, tokenizer_hash(material.backbone.tokenizer)]
         key = [*backbone, self, texts_hash(iter(material.texts)), *self.key(material)]
         return stored("targets", key, TokenTargets, lambda: self.compute(material))

@@ -135,7 +135,7 @@ class Plan:
         """Collects what an objective of this plan works with.
 
         Args:
-            max_length: Largest number of tokens of an input, for the embedder that is built without `make_embedder`.
+            max_length: Largest number of tokens of an input; it ends where the embedder has no positions.
             **given: The fields of :class:`Material` that a plan does not decide.
         """
 
@@ -153,6 +153,7 @@ class Plan:
             "dev": self.dev,
             "tagger": self.tagger,
             "statistics_texts": self.recipe.statistics_texts,
+            "max_length": self.fitting_length(max_length),
             "seed": self.seed,
         }
         return Material(**{**decided, **given})

@@ -11,6 +11,7 @@ from selfembed.explanation.report.material import ReportMaterial
 from selfembed.explanation.report.parts import chip, dim, quote, without
 from selfembed.explanation.target_preview import TargetPreview, view_of
 from selfembed.ground.page import fill, joined
+from selfembed.model.embedder import fitting_length
 from selfembed.model.folder import RECORD, RunRecord
 from selfembed.objectives import recorded_objective
 from selfembed.objectives.objective import Material
@@ -31,21 +32,21 @@ def targets_section(material: ReportMaterial) -> Markup:
     for name, stage in material.record.recipe["stages"].items():
         parts.append(fill("<h3>{}</h3>", name))
         try:
-            parts.append(_preview(*_targets_of(name, stage["objective"], material, material.record)))
+            parts.append(_preview(*_targets_of(name, stage, material, material.record)))
         except (InputError, TypeError) as error:  # TypeError: a record of another version, with other options
             parts.append(without(f"no targets shown: {error}"))
     return joined(parts)
 
 
 def _targets_of(
-    name: str, fields: dict[str, Any], material: ReportMaterial, record: RunRecord
+    name: str, stage: dict[str, Any], material: ReportMaterial, record: RunRecord
 ) -> tuple[TargetPreview, str]:
     """Makes the targets of the sample, and says what was counted for them.
 
     Raises:
         InputError: The objective has no token targets, or its tagger cannot be loaded.
     """
-    objective = recorded_objective(fields)
+    objective = recorded_objective(stage["objective"])
     same = material.corpus.fingerprint == record.corpus_fingerprint
     most = record.recipe["statistics_texts"]
     targets = objective.targets(
@@ -58,12 +59,13 @@ def _targets_of(
             texts=material.texts,
             tagger=(material.tagger or _tagger(record.tagger)) if objective.needs_tagger else None,
             statistics_texts=most if same else min(most, _STATISTICS_TEXTS),
+            max_length=fitting_length(material.backbone, record.config, stage["max_length"]),
             look=True,
             progress=material.progress,
         )
     )
     if targets is None:
-        raise InputError(f"objective {fields['kind']}: has no token targets")
+        raise InputError(f"objective {stage['objective']['kind']}: has no token targets")
     note = "What the model says of texts in general is taken from the texts of this page."
     if not same:
         note += " Token statistics are of the corpus of this page, not of the one trained on."
