@@ -118,7 +118,7 @@ def centred(query_D: np.ndarray, index: DenseIndex, vectors_ND: np.ndarray, resc
     codes_NX, code_1X = (quantize_embeddings(v - mean_D, "ubinary") for v in (vectors_ND, unit(query_D)[None]))
     apart_N = np.bitwise_count(codes_NX ^ code_1X).sum(-1)
     found = best_rows(-apart_N.astype(np.float32), DEPTH * max(1, rescore))
-    return index.rescored(query_D, found.rows, DEPTH) if rescore else found
+    return best_rows(index.similarities(query_D, found.rows), DEPTH, found.rows) if rescore else found
 
 
 def timed(count: int, width: int) -> list[dict[str, Any]]:

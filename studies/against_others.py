@@ -2,9 +2,9 @@
 
     python studies/against_others.py --domains python-docs --rows bm25 minilm raw selfembed-small --seeds 0
 
-Every domain's search is scored by nDCG@10, each embedder alone and fused with stemmed BM25 by reciprocal rank. Trained
-rows read the domain's own passages; no row but MiniLM has seen a label. Writes ``against_others_<preset>.json`` and
-``.md`` after each row; what is in the file is not computed again.
+Every domain's search is scored by nDCG@10, each embedder alone and fused with stemmed BM25, by standard scores as the
+search does and by reciprocal rank. Trained rows read the domain's own passages; no row but MiniLM has seen a label.
+Writes ``against_others_<preset>.json`` and ``.md`` after each row; what is in the file is not computed again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from selfembed import Corpus
 from selfembed.ground.environment import environment
 from selfembed.ground.files import write_json
 from selfembed.recipes import RECIPES
-from selfembed.search.fusion import fuse_scores
+from selfembed.search.fusion import Fusion, fuse_scores
 
 RESAMPLES = 2_000
+WITH_BM25: dict[str, Fusion] = {"with_bm25_by_scores": "scores", "with_bm25": "ranks"}
 LEXICAL = ("bm25", "bm25-stemmed", "tfidf")
 
 
@@ -76,6 +77,14 @@ def scored(scores_QN: np.ndarray, domain: domains.Domain) -> dict[str, Any]:
     }
 
 
+def fused(dense_QN: np.ndarray, lexical_QN: np.ndarray, domain: domains.Domain, fusion: Fusion) -> np.ndarray:
+    """Both sides' scores as one, ``scores_QN``; a document that is the query itself is no candidate."""
+    dense_QN, lexical_QN = dense_QN.copy(), lexical_QN.copy()
+    for query, document in domain.itself.items():
+        dense_QN[query, document], lexical_QN[query, document] = -1, 0
+    return fuse_scores(dense_QN, lexical_QN, fusion=fusion)
+
+
 def readers(options: argparse.Namespace) -> dict[str, Callable[[], domains.Domain]]:
     """The domains by name."""
     return {
@@ -107,13 +116,13 @@ def table(results: dict[str, Any]) -> str:
         size = f"{domain['queries']} queries, {domain['documents']} documents"
         lines += ["", f"## {name}: {domain['question']}, {size}", ""]
         lines += [
-            "| row | alone | + BM25, stemmed | alone, less stemmed BM25 | less MiniLM | seeds | minutes |",
-            "|---|---|---|---|---|---|---|",
+            "| row | alone | + stemmed BM25 | fused by ranks | alone, less stemmed BM25 | less MiniLM | seeds | minutes |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for row, seeds in domain["rows"].items():
             first = next(iter(seeds.values()))
             cells = []
-            for side in ("alone", "with_bm25"):
+            for side in ("alone", *WITH_BM25):
                 values = [one[side]["ndcg@10"] for one in seeds.values() if side in one]
                 bounds = first[side]["interval"] if values else []
                 cells.append(f"{np.mean(values):.3f} ({bounds[0]:.3f}-{bounds[1]:.3f})" if values else "")
@@ -182,11 +191,12 @@ def main() -> None:
                     scores_QN, notes = dense_scores(domain, row, options, seed)
                 found = {"alone": scored(scores_QN, domain), "notes": notes}
                 if row not in LEXICAL:
-                    found["with_bm25"] = scored(fuse_scores(scores_QN, lexical_QN), domain)
+                    for side, fusion in WITH_BM25.items():
+                        found[side] = scored(fused(scores_QN, lexical_QN, domain, fusion), domain)
                 seeds[str(seed)] = found
                 write_json(file, results)
                 file.with_suffix(".md").write_text(table(results))
-                shown = [found[side]["ndcg@10"] for side in ("alone", "with_bm25") if side in found]
+                shown = [found[side]["ndcg@10"] for side in ("alone", *WITH_BM25) if side in found]
                 print(name, named, seed, *shown, flush=True)
 
 

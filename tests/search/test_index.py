@@ -57,7 +57,7 @@ def test_planted_passage_among_ten_thousand(large, mode, query):
 def test_both_sides_and_their_fusion(small):
     index = Index.open(small, encoder=hash_encoder())
     query = SENTENCES[3]  # the text itself: first on both sides
-    found = index.search(query, 10)
+    found = index.search(query, 10, fusion="ranks")
     dense, lexical = (index.search(query, 60, mode=mode) for mode in ("dense", "lexical"))
     first = found[0]
     assert first.text == query and first.score == pytest.approx(2 / 61)
@@ -72,6 +72,23 @@ def test_both_sides_and_their_fusion(small):
     for hit in found:
         assert hit.sides["dense"].score == pytest.approx(unit[hit.row], abs=1e-6)
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+def test_fused_by_standard_scores(small):
+    index = Index.open(small, encoder=hash_encoder())
+    found = index.search(SENTENCES[3], 10)
+    sides = {"dense": 0.6, "lexical": 0.4}
+    scores = {side: dict.fromkeys(range(60), 0.0) for side in sides}  # the index has fewer than a side puts forward
+    for side, by_row in scores.items():
+        by_row |= {hit.row: hit.score for hit in index.search(SENTENCES[3], 60, mode=side)}
+    expected_N = sum(
+        weight * (values_N - values_N.mean()) / values_N.std()
+        for side, weight in sides.items()
+        if len(values_N := np.array(list(scores[side].values())))
+    )
+    assert [hit.row for hit in found] == np.argsort(-expected_N, kind="stable")[:10].tolist()
+    np.testing.assert_allclose([hit.score for hit in found], np.sort(expected_N)[::-1][:10], rtol=1e-4)
+    assert found[0].text == SENTENCES[3]
 
 
 def test_a_side_that_did_not_rank_a_hit_still_scores_it(large):
@@ -106,6 +123,7 @@ def test_lexical_search_needs_no_embedder(small):
         ("fox", {"k": 0}, "k 0: expected at least 1"),
         ("fox", {"mode": "magic"}, "mode 'magic': expected 'hybrid', 'dense' or 'lexical'"),
         ("of the and", {"mode": "lexical"}, "query 'of the and': only stop words or signs"),
+        ("fox", {"fusion": "votes"}, "fusion 'votes': expected 'scores' or 'ranks'"),
         ("fox", {"sparse": True}, "sparse: the index was made without it; expected .*; leave it out"),
         ("fox", {"sparse": True, "mode": "dense"}, "sparse: is a part of mode 'hybrid'; expected .*; leave it out"),
     ],

@@ -128,13 +128,15 @@ class DenseIndex:
             return self._scan(query_D, self.vectors_ND, depth)
         wide = depth * rescore if rescore else depth
         found = self._by_bits(query_D, wide) if self.store == "binary" else self._by_int8(query_D, wide)
-        return self.rescored(query_D, found.rows, depth) if rescore else found
+        if not rescore:
+            return found
+        rows_K = np.sort(found.rows)  # in the order of the file
+        return best_rows(self.similarities(query_D, rows_K), depth, rows_K)
 
-    def rescored(self, query_D: np.ndarray, rows: np.ndarray, depth: int) -> Ranking:
-        """Ranks some rows by the vectors themselves."""
-        rows = np.sort(rows)  # in the order of the file
-        score_K = np.asarray(self.vectors_ND[rows], dtype=np.float32) @ unit(query_D)
-        return best_rows(score_K, depth, rows)
+    def similarities(self, query_D: np.ndarray, rows_K: np.ndarray) -> np.ndarray:
+        """Computes the cosines of a query and some rows by the vectors themselves, shape (K,)."""
+        score_K: np.ndarray = np.asarray(self.vectors_ND[rows_K], dtype=np.float32) @ unit(query_D)
+        return score_K
 
     def _scan(self, weight_D: np.ndarray, matrix: np.ndarray, depth: int, constant: float = 0.0) -> Ranking:
         score_N = np.empty(len(matrix), np.float32)

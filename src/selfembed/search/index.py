@@ -19,7 +19,7 @@ from selfembed.search.build import LEXICAL, IndexReport, write_index
 from selfembed.search.dense import RESCORE, DenseIndex
 from selfembed.search.encoder import Encoder, checked, load_encoder
 from selfembed.search.folder import IndexData, IndexSettings, Manifest
-from selfembed.search.fusion import reciprocal_rank_fusion
+from selfembed.search.fusion import DEPTH, FUSIONS, Fusion, fuse_standard_scores, reciprocal_rank_fusion
 from selfembed.search.lexical import LexicalIndex
 from selfembed.search.nearest import NearestIndex
 from selfembed.search.ranking import Ranking, best_rows
@@ -28,7 +28,7 @@ from selfembed.search.sparse import SparseIndex, sparse_rows
 
 MODES = ("hybrid", "dense", "lexical")
 
-_DEPTH, _DEEPER = 100, 10  # results of each side that are fused: at least, and as a multiple of those wanted
+_DEEPER = 10  # results of each side that are fused, as a multiple of those wanted
 
 
 class Index:
@@ -187,16 +187,24 @@ class Index:
         return self.encoder.head() if self.encoder.head is not None else None
 
     def search(
-        self, query: str, k: int = 10, *, mode: str = "hybrid", sparse: bool = False, rescore: int = RESCORE
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        mode: str = "hybrid",
+        fusion: Fusion = "scores",
+        sparse: bool = False,
+        rescore: int = RESCORE,
     ) -> SearchResults:
         """Finds the passages that answer a question best.
 
         Args:
             query: The question, or some words.
             k: The number of results wanted.
-            mode: `"dense"` ranks by the cosine of the embeddings, `"lexical"` by BM25, `"hybrid"` fuses both rankings
-                by reciprocal rank.
-            sparse: Whether mode `"hybrid"` fuses the sparse view as a third ranking; the index must have it.
+            mode: `"dense"` ranks by the cosine of the embeddings, `"lexical"` by BM25, `"hybrid"` by both.
+            fusion: How mode `"hybrid"` fuses: `"scores"` adds up standard scores, `"ranks"` takes reciprocal ranks;
+                see :mod:`selfembed.search.fusion`.
+            sparse: Whether mode `"hybrid"` fuses the sparse view as a third side; the index must have it.
             rescore: For int8 and binary vectors, how many times more results are found by codes and then ranked by the
                 vectors; see :meth:`selfembed.search.dense.DenseIndex.search`.
 
@@ -204,11 +212,12 @@ class Index:
             The passages, best first, with notes on what the reader should know.
 
         Raises:
-            InputError: The query is empty or, in mode `"lexical"`, of stop words alone; the mode is unknown, `k` is
-                below 1 or `rescore` below 0; the sparse view is not there; or the embedder is gone, has changed, or is
-                another.
+            InputError: The query is empty or, in mode `"lexical"`, of stop words alone; mode or fusion is unknown; `k`
+                is below 1 or `rescore` below 0; the sparse view is not there; or the embedder is gone, has changed, or
+                is another.
         """
         query = _checked_query(query, k, mode, rescore)
+        require_choice("fusion", fusion, FUSIONS)
         if sparse and (mode != "hybrid" or not self.manifest.settings.sparse):
             raise InputError(
                 "sparse: "
@@ -218,27 +227,35 @@ class Index:
         notes: list[str] = []
         if k > len(self):
             notes.append(f"k {k}: the index has {len(self)} passages; here are all")
-        depth = min(len(self), max(_DEPTH, _DEEPER * k) if mode == "hybrid" else k)
+        depth = min(len(self), max(DEPTH, _DEEPER * k) if mode == "hybrid" else k)
         sides: dict[str, Ranking] = {}
+        scores: dict[str, np.ndarray] = {}
         query_D = None
         if mode != "lexical":
             query_D = checked(self.encoder.queries([query]), [query], self.manifest.dimensions)[0]
             sides["dense"] = self._by_vector(query_D, depth, rescore)
-        score_N = None
         if mode != "dense":
-            score_N = self._by_words(query, mode, notes)
-            found = best_rows(score_N, depth) if score_N is not None else Ranking.empty()
-            sides["lexical"] = found.keep(found.scores > 0)
+            scores["lexical"] = self._by_words(query, mode, notes)
         if sparse:
             assert query_D is not None
             rows = sparse_rows(query_D[None], self._head, k=self.manifest.settings.sparse)
-            sides["sparse"] = self._sparse.search(rows, depth)
-        if len(sides) > 1:
-            best = reciprocal_rank_fusion(side.rows.tolist() for side in sides.values())[:k]
-        else:
+            scores["sparse"] = self._sparse.scores(rows)
+        for name, score_N in scores.items():
+            found = best_rows(score_N, depth)
+            sides[name] = found.keep(found.scores > 0)
+        # What a side did not put forward has a score all the same.
+        rows_C = np.unique(np.concatenate([side.rows for side in sides.values()]))
+        known = {name: score_N[rows_C] for name, score_N in scores.items()}
+        if query_D is not None:
+            known["dense"] = self.dense.similarities(query_D, rows_C)
+        if len(sides) == 1:
             (only,) = sides.values()
             best = list(only.by_row().items())[:k]
-        hits = self._hits(best, sides, query_D, score_N)
+        elif fusion == "ranks":
+            best = reciprocal_rank_fusion(side.rows.tolist() for side in sides.values())[:k]
+        else:
+            best = list(best_rows(fuse_standard_scores(known), k, rows_C).by_row().items())
+        hits = self._hits(best, sides, {name: Ranking(rows_C, score_C).by_row() for name, score_C in known.items()})
         stale = sorted({hit.file for hit in hits if hit.stale})
         notes += [f"{file}: changed since it was indexed; index the texts again" for file in stale]
         return SearchResults(query=query, mode=mode, hits=hits, notes=notes)
@@ -248,7 +265,7 @@ class Index:
             return self._nearest.search(query_D, depth)
         return self.dense.search(query_D, depth, rescore=rescore)
 
-    def _by_words(self, query: str, mode: str, notes: list[str]) -> np.ndarray | None:
+    def _by_words(self, query: str, mode: str, notes: list[str]) -> np.ndarray:
         words = self.lexical.words.of(query)
         if not words and mode == "lexical":
             raise InputError(f"query {query!r}: only stop words or signs; expected a word to look for; add one")
@@ -256,24 +273,13 @@ class Index:
         if score_N is None:
             reason = "no passage has one of its words" if words else "only stop words or signs"
             notes.append(f"query {query!r}: {reason}" + ("; ranked by meaning alone" if mode == "hybrid" else ""))
+            return np.zeros(len(self), np.float32)
         return score_N
 
     def _hits(
-        self,
-        best: list[tuple[int, float]],
-        sides: dict[str, Ranking],
-        query_D: np.ndarray | None,
-        score_N: np.ndarray | None,
+        self, best: list[tuple[int, float]], sides: dict[str, Ranking], known: dict[str, dict[int, float]]
     ) -> list[Hit]:
-        rows = [row for row, _ in best]
-        known = {name: side.by_row() for name, side in sides.items()}
         ranks = {name: {row: i for i, row in enumerate(side.rows.tolist(), 1)} for name, side in sides.items()}
-        # What a side did not put forward has a score all the same.
-        if query_D is not None and rows:
-            exact = self.dense.rescored(query_D, np.array(rows), len(rows))
-            known["dense"] = exact.by_row()
-        if score_N is not None:
-            known["lexical"] = {row: float(score_N[row]) for row in rows}
         firsts = [file.first for file in self.manifest.files]
         stale: dict[str, bool] = {}
         hits = []
@@ -291,7 +297,7 @@ class Index:
                     place=passage["place"],
                     passage=passage["number"],
                     row=row,
-                    sides={name: Side(rank=ranks[name].get(row), score=known[name].get(row, 0.0)) for name in sides},
+                    sides={name: Side(rank=ranks[name].get(row), score=float(known[name][row])) for name in sides},
                     stale=stale[file.name],
                 )
             )

@@ -15,7 +15,6 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from selfembed.errors import InputError
-from selfembed.search.ranking import Ranking, best_rows
 
 SPARSE_TOKENS = 64
 """The number of tokens that are kept of a vector, unless another is asked for."""
@@ -112,9 +111,9 @@ class SparseIndex:
         width = int(self.ids_NK.max()) + 1
         return csr_array((self.weights_NK.reshape(-1), self.ids_NK.reshape(-1), starts), shape=(count, width))
 
-    def search(self, query: SparseRows, depth: int) -> Ranking:
-        """Ranks passages that share a token with the first row of `query` by the inner product."""
+    def scores(self, query: SparseRows) -> np.ndarray:
+        """Scores every passage by its inner product with the first row of `query`, shape (N,)."""
         weight_V = np.zeros(max(self._matrix.shape[1], query.vocabulary), np.float32)
         weight_V[query.ids_BK[0]] = query.weights_BK[0]
-        found = best_rows(self._matrix @ weight_V[: self._matrix.shape[1]], depth)
-        return found.keep(found.scores > 0)
+        score_N: np.ndarray = self._matrix @ weight_V[: self._matrix.shape[1]]
+        return score_N

@@ -26,7 +26,13 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--mode",
         default="hybrid",
         metavar="MODE",
-        help="dense: by meaning; lexical: by words (BM25); hybrid: both, fused by rank (default)",
+        help="dense: by meaning; lexical: by words (BM25); hybrid: both (default)",
+    )
+    verb.add_argument(
+        "--fusion",
+        default="scores",
+        metavar="HOW",
+        help="hybrid: by scores, a weighted sum of standard scores (default), or by ranks, reciprocal rank fusion",
     )
     verb.add_argument("--sparse", action="store_true", help="fuse the sparse view too, if the index has it")
     verb.add_argument(
@@ -69,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         loaded = explained.embedder if explained is not None else None
         encoder = load_encoder(folder, device=options.device, loaded=loaded, model=options.model)
     index = Index.open(options.index, encoder=encoder)
-    search = {"sparse": options.sparse, "rescore": options.rescore}
+    search = {"fusion": options.fusion, "sparse": options.sparse, "rescore": options.rescore}
     if options.serve:
         return serve(index, options, search)
     found = index.search(options.query, options.k, mode=options.mode, **search)
