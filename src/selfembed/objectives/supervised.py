@@ -26,7 +26,7 @@ from selfembed.ground.options import Range
 from selfembed.ground.progress import Progress, silent
 from selfembed.losses.compression import LLM2COMP
 from selfembed.losses.contrastive import supervised_loss
-from selfembed.model.adapter import load_adapter, save_adapter
+from selfembed.objectives.best_step import BestStep, keep_best
 from selfembed.objectives.objective import STEP_FORWARDS, Budget, Material, Objective, Prepared
 
 _BATCH = 32  # texts per forward pass when the development pairs are evaluated
@@ -104,21 +104,13 @@ class Supervised(Objective):
             seed=material.seed,
             progress=material.progress,
         )
-        best = BestOnDev(material.dev, self, embedder, material.folder)
-
-        def finish() -> dict[str, Any]:
-            if best.adapter is not None:
-                load_adapter(embedder, best.adapter)
-            return {**best.record(), **data.record()}
-
-        return Prepared(
-            loss=loss,
-            notes=data.notes,
-            callbacks=(best, data),
-            data=data.at,
-            goes_on=lambda step: not best.over and data.due(step),
-            finish=finish,
+        prepared = Prepared(
+            loss=loss, notes=data.notes, callbacks=(data,), data=data.at, goes_on=data.due, finish=data.record
         )
+        if material.dev is None:
+            return prepared
+        best = best_on_dev(material.dev, self, material.budget, embedder, material.folder)
+        return keep_best(prepared, best, metric=self.metric)
 
 
 class SupervisedData(TrainerCallback):
@@ -202,91 +194,29 @@ class SupervisedData(TrainerCallback):
         return self.folder / f"negatives-{step}.json"
 
 
-class BestOnDev(TrainerCallback):
-    """Evaluates retrieval on development pairs, keeps the adapter of the best step, and stops when there is no gain.
+def best_on_dev(
+    dev: Examples, options: Supervised, budget: Budget, embedder: SentenceTransformer, folder: Path
+) -> BestStep:
+    """Makes the search for the best step by retrieval over development pairs.
 
-    Each positive is to be found among all by its query; before training, every so many steps and after the last. What
-    was evaluated before a checkpoint counts after a resume.
+    Each positive is to be found among all by its query; before training, every so many steps and after the last.
 
     Args:
-        dev: The development pairs; None never stops and keeps the last step.
+        dev: The development pairs.
         options: The options of the objective: metric, how often, how patient.
+        budget: The budget, whose steps count.
         embedder: The embedder in training.
         folder: Folder for the curve and the adapters.
     """
-
-    def __init__(self, dev: Examples | None, options: Supervised, embedder: SentenceTransformer, folder: Path) -> None:
-        self.options = options
-        self.embedder = embedder
-        self.folder = folder
-        self.curve: list[dict[str, float]] = []
-        self.evaluator: InformationRetrievalEvaluator | None = None if dev is None else retrieval_evaluator(dev)
-
-    @property
-    def best(self) -> dict[str, float]:
-        """Finds the best step and its score; of equal scores the first."""
-        return max(self.curve, key=lambda entry: entry["score"])
-
-    @property
-    def over(self) -> bool:
-        """Tells whether the last evaluations brought no gain, so that training stops."""
-        return bool(self.curve) and len(self.curve) - 1 - self.curve.index(self.best) >= self.options.patience
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self.evaluator is None:
-            return
-        if self._file.exists():  # written by this run or by one that was interrupted
-            curve = json.loads(self._file.read_text())
-            self.curve = [entry for entry in curve if entry["step"] <= state.global_step]
-        if not self.curve:
-            self._evaluate(state.global_step)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        last = state.global_step == state.max_steps
-        if self.evaluator is None or (state.global_step % self.options.eval_steps and not last):
-            return
-        self._evaluate(state.global_step)
-        if self.over:
-            control.should_training_stop = True
-            control.should_save = False  # the trainer, resumed here, would make one more step
-
-    def record(self) -> dict[str, Any]:
-        """Gives the curve, for the record of the stage."""
-        if self.evaluator is None:
-            return {}
-        return {
-            "dev": {
-                "metric": self.options.metric,
-                "best_step": self.best["step"],
-                "stopped_early": self.over,
-                "curve": self.curve,
-            }
-        }
-
-    @property
-    def adapter(self) -> Path | None:
-        """Names the file with the adapter of the best step; None without development pairs."""
-        return None if self.evaluator is None else self._adapter_file(self.best["step"])
-
-    @property
-    def _file(self) -> Path:
-        return self.folder / "dev.json"
-
-    def _adapter_file(self, step: float) -> Path:
-        return self.folder / f"dev-{step}.safetensors"
-
-    def _evaluate(self, step: int) -> None:
-        assert self.evaluator is not None, "callers return without one"
-        scores = self.evaluator(self.embedder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.curve.append({"step": step, "score": float(scores[f"dev_cosine_{self.options.metric}"])})
-        if self.best["step"] == step:
-            save_adapter(self.embedder, self._adapter_file(step))
-        write_json(self._file, self.curve)
+    evaluator = retrieval_evaluator(dev)
+    return BestStep(
+        "dev",
+        lambda step: float(evaluator(embedder)[f"dev_cosine_{options.metric}"]),
+        {*range(0, budget.steps, options.eval_steps), budget.steps},
+        options.patience,
+        embedder,
+        folder,
+    )
 
 
 def retrieval_evaluator(dev: Examples) -> InformationRetrievalEvaluator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -35,6 +36,10 @@ class Recipe:
         calibration: `"after"` chooses the map for the finished embedder; `"before"` chooses it for the raw backbone
             and trains the adapter in front of it, so that what is trained is what will be used; `"none"` judges
             without any map.
+        looks: Number of times that those pairs are looked at while the last stage is trained, evenly spaced, the end
+            included; the best look is what is shipped. Each but the one at the end costs a reading of the pairs. The
+            score of the best of several looks is a little too good, since it was chosen by it.
+        patience: Number of looks without gain after which that stage ends early.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Recipe:
     embed_length: Annotated[int, Range(least=1)] = 512
     calibration_pairs: Annotated[int, Range(least=0)] = 0
     calibration: Literal["after", "before", "none"] = "after"
+    looks: Annotated[int, Range(least=1)] = 1
+    patience: Annotated[int, Range(least=1)] = 2
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -58,6 +65,12 @@ class Recipe:
                 f"calibration 'before': expected pairs to choose the map by; set calibration_pairs to at least "
                 f"{LEAST_PAIRS}, or calibration to 'after'"
             )
+
+    @property
+    def look_steps(self) -> list[int]:
+        """Lists the steps of the last stage after which is looked; of fewer steps than looks every one."""
+        *_, last = self.stages.values()
+        return sorted({math.ceil(look * last.steps / self.looks) for look in range(1, self.looks + 1)})
 
     @property
     def citations(self) -> list[str]:
@@ -95,6 +108,31 @@ def with_calibration(recipe: Recipe, calibrate: bool | None) -> Recipe:
             "calibrates afterwards; use `calibration='none'`, which trains without a map"
         )
     return dataclasses.replace(recipe, calibration="none") if calibrates else recipe
+
+
+def check_looks(recipe: Recipe, *, dev: bool) -> None:
+    """Refuses looks in training that have nothing to look at, or where something else chooses the best step.
+
+    Args:
+        recipe: The recipe.
+        dev: Whether there are labelled pairs that decide when to stop.
+
+    Raises:
+        InputError: Several looks are asked for, and there cannot be several.
+    """
+    if recipe.looks == 1:
+        return
+    if not recipe.calibration_pairs:
+        raise InputError(
+            f"looks {recipe.looks}: recipe {recipe.name} has no pairs of the corpus to look at; expected some; use "
+            f"`calibration_pairs={_PAIRS}`, or `looks=1`"
+        )
+    *_, (name, last) = recipe.stages.items()
+    if dev and last.objective.reads == "pairs":
+        raise InputError(
+            f"looks {recipe.looks}: the development pairs choose the best step of stage {name} already; expected one "
+            "choice; use `looks=1`, or leave out `dev`"
+        )
 
 
 def choose_stages(recipe: Recipe, names: Sequence[str]) -> Recipe:

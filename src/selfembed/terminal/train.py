@@ -130,6 +130,10 @@ def print_judgement(judged: dict[str, Any], *, adapted: bool = False) -> None:
         calibrated = "" if without_maps else f", calibrated {scores[name][maps[name]]:.3f} ({maps[name]})"
         shown = "before" if adapted and name == "raw" else name
         print(f"  {shown:8} {scores[name]['as it is']:.3f}{calibrated}")
+    if looks := judged.get("looks"):
+        count, last = len(looks["curve"]), looks["curve"][-1]["step"]
+        stopped = f"; training stopped at step {last}, as nothing better came" if looks["stopped_early"] else ""
+        print(f"trained is the best of {count} looks, at step {looks['best_step']} of {looks['steps']}{stopped}")
     if judged["shipped"] == "raw" and adapted:
         print(
             "training found no more than the embedder did before, so it is shipped as it was; "
@@ -170,6 +174,12 @@ def print_plan(plan: Plan) -> None:
         print(
             f"{stage.name}: {stage.texts:,} texts, about {stage.tokens:,} tokens with the prompt, "
             f"about {stage.seconds / 60:.1f} min"
+        )
+    if guess.judging_seconds:
+        looks = len(plan.recipe.look_steps)
+        print(
+            f"self-retrieval: {plan.recipe.calibration_pairs:,} pairs, read before training and "
+            f"{looks} time{'s' if looks > 1 else ''} since, about {guess.judging_seconds / 60:.1f} min"
         )
     print(f"in all: about {guess.seconds / 60:.1f} min and {guess.memory_gib:.1f} GiB on {plan.device}")
     print("nothing was trained")

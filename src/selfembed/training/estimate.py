@@ -15,6 +15,7 @@ from selfembed.data.sampling import choose_rows, choose_texts
 from selfembed.model.backbone import Backbone
 from selfembed.objectives.objective import Budget, Measured
 from selfembed.recipes import Stage
+from selfembed.training.judgement import LENGTH
 from selfembed.training.plan import Plan
 from selfembed.training.stage import column_prompts
 
@@ -48,17 +49,19 @@ class Estimate:
         corpus_tokens: Number of their tokens, without prompts and uncut.
         stages: What each stage would take, in order.
         memory_gib: Largest memory of a training step, in GiB, with texts as long as the longest of the sample.
+        judging_seconds: Duration of the self-retrieval: of the raw embedder, and of every look at the trained one.
     """
 
     corpus_texts: int
     corpus_tokens: int
     stages: list[StageEstimate]
     memory_gib: float
+    judging_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """Adds up the seconds of all stages."""
-        return sum(stage.seconds for stage in self.stages)
+        """Adds up the seconds of all stages and of the self-retrieval."""
+        return sum(stage.seconds for stage in self.stages) + self.judging_seconds
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -108,7 +111,15 @@ def estimate(plan: Plan) -> Estimate:
         corpus_tokens=round(statistics.fmean(lengths) * len(texts)),
         stages=stages,
         memory_gib=max(memory),
+        judging_seconds=judging_tokens(plan, embedder, sample) / tokens_per_second,
     )
+
+
+def judging_tokens(plan: Plan, embedder: SentenceTransformer, sample: list[str]) -> float:
+    """Counts the tokens that the self-retrieval reads; a query and the rest of its text are about one text."""
+    embedder.max_seq_length = plan.fitting_length(LENGTH)
+    readings = 1 + len(plan.recipe.look_steps)
+    return readings * plan.recipe.calibration_pairs * statistics.fmean(token_lengths(embedder, sample))
 
 
 def held_tokens(stage: Stage, longest: Mapping[str, int]) -> int:

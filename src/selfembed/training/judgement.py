@@ -23,7 +23,7 @@ from selfembed.model.adapter import adapter_parameters
 from selfembed.model.backbone import Backbone
 from selfembed.training.plan import Plan
 
-_LENGTH = 128  # tokens that are read of a text
+LENGTH = 128  # tokens that are read of a text
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Judge:
     """Holds a trained embedder against the raw one, each with its best map, by self-retrieval.
 
     The texts are those that training comes to last; they are unseen where it leaves enough unread. The raw embedder
-    reads them once.
+    reads them once. A look at an embedder in training counts as its judgement where its step is the best.
 
     Args:
         plan: Of the run.
@@ -58,6 +58,7 @@ class Judge:
 
     def __init__(self, plan: Plan, file: Path, progress: Progress) -> None:
         self.plan, self.file, self.progress = plan, file, progress
+        self.looked: dict[int, Choice] = {}  # by step
         pairs = plan.recipe.calibration_pairs
         unread = len(plan.corpus) - sum(stage.texts for stage in plan.recipe.stages.values())
         wanted = PASSAGES_PER_PAIR * pairs
@@ -80,13 +81,28 @@ class Judge:
         """The decoder layer's singular vectors."""
         return spectrum(self.plan.backbone.head().weight)
 
-    def judge(self, embedder: SentenceTransformer) -> Judgement:
-        """Says whether a trained embedder finds more than the raw one."""
-        plan, raw, length = self.plan, self.raw, embedder.max_seq_length
+    def look(self, embedder: SentenceTransformer, step: int) -> float:
+        """Computes nDCG@10, from 0 to 1, of an embedder after a step of its training, with its best map."""
+        self.looked[step] = self.trained(embedder)
+        return self.looked[step].score
+
+    def trained(self, embedder: SentenceTransformer) -> Choice:
+        """Reads an embedder in training, and chooses its map where that comes last."""
+        length = embedder.max_seq_length
         vectors_ND = self.vectors(embedder, "trained")
         embedder.max_seq_length = length
-        afterwards = plan.recipe.calibration == "after"
-        trained = self.choice(vectors_ND) if afterwards else self.as_it_is(vectors_ND)
+        return self.choice(vectors_ND) if self.plan.recipe.calibration == "after" else self.as_it_is(vectors_ND)
+
+    def judge(self, embedder: SentenceTransformer, looks: dict[str, Any] | None = None) -> Judgement:
+        """Says whether a trained embedder finds more than the raw one.
+
+        Args:
+            embedder: The trained embedder.
+            looks: What the looks in training found, if there were any; the embedder is that of their best step.
+        """
+        plan, raw = self.plan, self.raw
+        seen = self.looked.get(looks["best_step"]) if looks else None  # none where an interrupted run has looked
+        trained = seen or self.trained(embedder)
         better = trained.score >= raw.score or plan.memory_tokens  # raw, these say nothing
         keep = "trained" if better else "raw"
         record = {
@@ -94,13 +110,14 @@ class Judge:
             "unseen": self.unseen,
             "raw": raw.to_dict(),
             "trained": trained.to_dict(),
+            **({"looks": looks} if looks else {}),
         }
-        affine_map = (trained if better else raw).map if afterwards else None
+        affine_map = (trained if better else raw).map if plan.recipe.calibration == "after" else None
         return Judgement(keep == "trained", affine_map, record)
 
     def vectors(self, embedder: SentenceTransformer, name: str) -> np.ndarray:
         """Encodes the texts of the self-retrieval, `vectors_ND`."""
-        embedder.max_seq_length = self.plan.fitting_length(_LENGTH)
+        embedder.max_seq_length = self.plan.fitting_length(LENGTH)
         task = f"self-retrieval, {name}"
         if not any((embedder.prompts or {}).values()):
             return encode(embedder, self.search.texts, progress=self.progress, task=task)

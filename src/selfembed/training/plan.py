@@ -27,7 +27,7 @@ from selfembed.model.ready_embedder import ReadyEmbedder, is_ready, load_ready
 from selfembed.model.stored_weights import STORED_DTYPES
 from selfembed.objectives.objective import Material
 from selfembed.recipes import RECIPES, Recipe, find_recipe, override
-from selfembed.recipes.recipe import with_calibration
+from selfembed.recipes.recipe import check_looks, with_calibration
 from selfembed.targets.tagger import Tagger, load_tagger, require_language
 
 
@@ -215,6 +215,7 @@ def make_plan(
     recipe = default_recipe(model) if recipe is None else recipe
     resolved = override(recipe if isinstance(recipe, Recipe) else find_recipe(recipe), settings or {})
     resolved = with_calibration(resolved, calibrate)
+    check_looks(resolved, dev=dev is not None)
     sets, dev_set = read_pairs(resolved, pairs, dev, instructions, seed=seed)
     ready = load_ready(model, trust_remote_code=trust_remote_code) if is_ready(model) else None
     backbone = ready.transformer if ready else load_backbone(model, trust_remote_code=trust_remote_code)

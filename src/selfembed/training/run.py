@@ -131,12 +131,16 @@ def run_plan(
         judge = Judge(plan, work / RAW_VECTORS, progress) if plan.recipe.calibration_pairs else None
         before = judge.raw.map if judge and plan.recipe.calibration == "before" else None
         for trained in run_stages(
-            plan, lambda number, name: work / f"{number}-{name}", affine_map=before, progress=progress
+            plan,
+            lambda number, name: work / f"{number}-{name}",
+            affine_map=before,
+            look=judge.look if judge and plan.recipe.looks > 1 else None,
+            progress=progress,
         ):
             stages.append(trained.record)
             after_stage(trained.record, trained.embedder)
         require_sound(trained.embedder, plan)
-        judgement = judge.judge(trained.embedder) if judge else None
+        judgement = judge.judge(trained.embedder, trained.looks) if judge else None
         if judgement is not None and not judgement.trained:
             make_raw(trained.embedder)
         progress("saving", 0, 1)

@@ -31,6 +31,7 @@ from selfembed.model.backbone import Backbone, LMHead
 from selfembed.model.dropout import draw_dropout_quickly, set_attention_dropout
 from selfembed.model.memory_tokens import memory_embedding
 from selfembed.model.modes import checkpointing_kwargs
+from selfembed.objectives.best_step import BestStep, keep_best
 from selfembed.objectives.objective import Prepared
 from selfembed.objectives.order import rows_in_order
 from selfembed.recipes import Stage
@@ -42,6 +43,9 @@ from selfembed.training.trainer_card import keep_texts_out_of_card
 _EAGER_LENGTH = 128  # tokens
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _ADAPTER, _RECORD = "adapter.safetensors", "record.json"
+_LOOKS = "looks"  # their files, and their entry in the stage's record
+
+Look = Callable[[SentenceTransformer, int], float]  # of an embedder after a step of its training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +56,13 @@ class Trained:
         record: Record of the stage.
         embedder: The embedder as it stands, its adapter on.
         weights: The backbone under the adapter, with what earlier stages merged into it.
+        looks: Scores of the looks in training, the best step and whether it was stopped early; None without looks.
     """
 
     record: dict[str, Any]
     embedder: SentenceTransformer
     weights: Backbone
+    looks: dict[str, Any] | None = None
 
 
 def run_stages(
@@ -65,6 +71,7 @@ def run_stages(
     *,
     make_head: Callable[[LMHead], LMHead] | None = None,
     affine_map: AffineMap | None = None,
+    look: Look | None = None,
     progress: Progress = silent,
 ) -> Iterator[Trained]:
     """Trains the stages of a plan in order, and goes on where an earlier run was interrupted.
@@ -75,6 +82,8 @@ def run_stages(
             record; where it holds a record already, the stage is not trained again. Merged weights come beside it.
         make_head: Makes the decoder layer for the losses from the backbone's; None takes it as it is.
         affine_map: Map behind the pooling in training, which stays as it is; None leaves it out.
+        look: Scores the embedder after a step; the last stage, whose embedder is the finished one, then ends with the
+            best of the recipe's looks. None keeps the last step.
         progress: Called with (task, done, total).
 
     Yields:
@@ -101,10 +110,23 @@ def run_stages(
         if (folder / _RECORD).exists():
             load_adapter(embedder, folder / _ADAPTER)
         else:
-            run_stage(plan, name, stage, embedder, head, folder, skip=texts_used, progress=progress)
+            last = number == len(plan.recipe.stages)
+            run_stage(
+                plan,
+                name,
+                stage,
+                embedder,
+                head,
+                folder,
+                skip=texts_used,
+                look=look if last else None,
+                progress=progress,
+            )
         embedder.eval()
         embedder.max_seq_length = plan.embed_length
-        yield Trained(record=json.loads((folder / _RECORD).read_text()), embedder=embedder, weights=weights)
+        record = json.loads((folder / _RECORD).read_text())
+        looks = record.pop(_LOOKS, None)
+        yield Trained(record=record, embedder=embedder, weights=weights, looks=looks)
         texts_used += stage.texts
 
 
@@ -165,6 +187,7 @@ def run_stage(
     folder: Path,
     *,
     skip: int,
+    look: Look | None,
     progress: Progress,
 ) -> None:
     """Trains one stage from the adapter as it stands; leaves adapter and record in its folder.
@@ -177,6 +200,7 @@ def run_stage(
         make_head: Reads the frozen decoder layer.
         folder: Folder of the stage.
         skip: Number of texts of the corpus that earlier stages have read.
+        look: Scores the embedder after a step; None keeps the last step.
         progress: Called with (task, done, total).
     """
     started = time.monotonic()
@@ -202,6 +226,11 @@ def run_stage(
     )
     material = objective.cut(material)
     prepared = objective.prepare(material)
+    if look is not None:
+        looks = BestStep(
+            _LOOKS, functools.partial(look, embedder), plan.recipe.look_steps, plan.recipe.patience, embedder, folder
+        )
+        prepared = keep_best(prepared, looks, steps=stage.steps)
     data = prepared.data
     if data is None:
         rows = rows_in_order(material, prepared)
