@@ -116,7 +116,7 @@ def table(results: dict[str, Any]) -> str:
         size = f"{domain['queries']} queries, {domain['documents']} documents"
         lines += ["", f"## {name}: {domain['question']}, {size}", ""]
         lines += [
-            "| row | alone | + stemmed BM25 | fused by ranks | alone, less stemmed BM25 | less MiniLM | seeds | minutes |",
+            "| row | alone | + stemmed BM25 | the same by ranks | alone, less BM25 | less MiniLM | seeds | minutes |",
             "|---|---|---|---|---|---|---|---|",
         ]
         for row, seeds in domain["rows"].items():
