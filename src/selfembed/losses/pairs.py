@@ -151,7 +151,8 @@ class PairsLoss(nn.Module):
             mean_D = passage_BD.detach().mean(0)
             query_BD, passage_BD = query_BD - mean_D, passage_BD - mean_D
             negatives = [negative_BD - mean_D for negative_BD in negatives]
-        candidate_CD = torch.cat([passage_BD, *negatives])
+        # without hard negatives nothing is joined: gradients are then added up in another order
+        candidate_CD = torch.cat([passage_BD, *negatives]) if negatives else passage_BD
         other_BC = ~torch.eye(len(query_BD), len(candidate_CD), dtype=torch.bool, device=same_BB.device)
         excluded_BC = (same_BB if excluded_BM is None else torch.cat([same_BB, excluded_BM], 1)) & other_BC
         if self.false_negative_margin is not None:

@@ -115,7 +115,10 @@ class TextPairs(Objective):
             require_extra("search")
 
     def preparation_seconds(self, measured: Measured) -> float:
-        """Estimates the writing, by a model as fast as the backbone, and the embedding of what is mined."""
+        """Estimates the writing, by a model as fast as the backbone, and the embedding of what is mined.
+
+        More is written than its weight says where other sources give no pair.
+        """
         share = self.written / sum(self.weights.values())
         asked = min(measured.texts, measured.texts_read) * share
         tokens = asked * (measured.mean_tokens + _WRITING_TOKENS)
