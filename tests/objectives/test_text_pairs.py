@@ -79,6 +79,48 @@ def test_false_negatives_are_left_out(backbone):
     assert masked.of_embeddings(read, constants) < every.of_embeddings(read, constants)
 
 
+@pytest.mark.parametrize("margin", [None, 0.0])
+@pytest.mark.parametrize("centred", [False, True])
+def test_loss_with_hard_negatives_by_hand(backbone, margin, centred):
+    embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
+    documents = [0, 0, 3, 2]  # the second pair lacks a negative, the first has one of document 3
+    negative_documents = [[3, 5], [6, -1], [7, 8], [9, 0]]
+    options = {"temperature": 0.1, "false_negative_margin": margin, "centred": centred}
+    loss = PairsLoss(embedder, documents, negative_document_NH=negative_documents, **options)
+    assert loss.columns == ("query", "negative_1", "negative_2", "text")
+    query_BD, first_BD, second_BD, passage_BD = torch.randn(4, 4, 7)
+    found = loss.of_embeddings([query_BD, first_BD, second_BD, passage_BD], loss.constants({}, torch.arange(4)))
+    mean_D = passage_BD.mean(0) if centred else 0
+    query_BD, first_BD, second_BD, passage_BD = (
+        F.normalize(one - mean_D, dim=-1) for one in (query_BD, first_BD, second_BD, passage_BD)
+    )
+    terms, back = [], []
+    for i in range(4):
+        own = query_BD[i] @ passage_BD[i]
+        others = [(j, query_BD[i] @ passage_BD[j]) for j in range(4) if documents[j] != documents[i]]
+        near = [score for _, score in others]
+        for k, negative_BD in enumerate((first_BD, second_BD)):
+            taken = [j for j in range(4) if negative_documents[j][k] not in (-1, documents[i])]
+            near += [query_BD[i] @ negative_BD[j] for j in taken]
+        near = [score for score in near if margin is None or score <= own - margin]
+        terms.append(torch.logsumexp(torch.stack([own, *near]) / 0.1, 0) - own / 0.1)
+        # a passage searches for queries alone; what its own query left out is left out here too
+        kept = {j for j in range(4) if documents[j] != documents[i]}
+        if margin is not None:
+            kept = {j for j in kept if query_BD[j] @ passage_BD[i] <= query_BD[j] @ passage_BD[j] - margin}
+        scores = torch.stack([own, *(query_BD[j] @ passage_BD[i] for j in kept)])
+        back.append(torch.logsumexp(scores / 0.1, 0) - own / 0.1)
+    torch.testing.assert_close(found, (torch.stack(terms).mean() + torch.stack(back).mean()) / 2)
+
+
+def test_what_stands_for_a_missing_negative_gets_no_gradient(backbone):
+    embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
+    loss = PairsLoss(embedder, [0, 1, 2], negative_document_NH=[[3], [-1], [4]])
+    leaves = [torch.randn(3, 7, requires_grad=True) for _ in range(3)]
+    loss.of_embeddings(leaves, loss.constants({}, torch.arange(3))).backward()
+    assert leaves[1].grad[1].eq(0).all() and leaves[1].grad[[0, 2]].ne(0).any(1).all()
+
+
 def test_kept_similarities_by_hand():
     near_NN = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, -0.4], [0.6, -0.4, 1.0]])
     before_NN = torch.tensor([[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]])
@@ -117,16 +159,18 @@ def test_what_is_kept_is_the_embedder_without_its_adapter(backbone, size):
     assert all(leaf.grad.isfinite().all() for leaf in moved)
 
 
+@pytest.mark.parametrize("negatives", [None, [[6], [7], [-1], [0], [8], [9]]], ids=["", "negatives"])
 @pytest.mark.parametrize("keep", [0.0, 1.0])
-def test_cached_gradients_are_those_of_the_whole_batch(backbone, keep):
+def test_cached_gradients_are_those_of_the_whole_batch(backbone, keep, negatives):
     embedder = build_embedder(backbone, EmbedderConfig(), device="cpu")
     texts = training_sentences()[:6]
-    features = [embedder.preprocess(texts), embedder.preprocess(texts[::-1])]
+    columns = [texts, *([training_sentences()[6:12]] if negatives else []), texts[::-1]]
+    features = [embedder.preprocess(column) for column in columns]
     labels = torch.arange(6)
     found = []
     for size in (6, 4, 1):
         embedder.zero_grad()
-        loss = PairsLoss(embedder, range(6), keep=keep, mini_batch_size=size)
+        loss = PairsLoss(embedder, range(6), negative_document_NH=negatives, keep=keep, mini_batch_size=size)
         value = loss([dict(one) for one in features], labels) * 3
         value.backward()
         gradients = [p.grad.clone() for p in embedder.parameters() if p.grad is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from datasets import Dataset
 from evaluation_data import labelled, pairs, write_jsonl
 from runs import PROMPT, plain_embedder
 from sentence_transformers import SentenceTransformer
-from tiny import SENTENCES, save_tiny
+from tiny import SENTENCES, save_tiny, save_tiny_embedder
 from transformers import BertConfig
 
 from selfembed.terminal.main import main, parser
@@ -67,12 +68,45 @@ def test_encoder_as_model(texts, tmp_path, capsys):
         (["--model", "/none/such"], "model /none/such"),
         (["--max-length", "3"], "the prompt alone takes"),
         (["--corpus", "/none/such.txt"], "/none/such.txt"),
+        (["--writer", "embedded"], "--writer embedded: recipe text2token has no stage that reads written queries"),
+        (["--writer", "/none/such", "--recipe", "selfembed"], "recipe selfembed: writer /none/such: no such folder"),
     ],
 )
 def test_bad_input(extra, message, texts, tiny_backbone_dir, tmp_path, capsys):
     arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", texts, "--out", str(tmp_path / "out")]
     assert message in refused([*arguments, *FAST, "--tagger", "hanta", *extra], capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_embedder_needs_another_writer(texts, tmp_path, capsys):
+    ready = save_tiny_embedder("bert", tmp_path / "ready")
+    train = ["train", "--model", str(ready), "--corpus", texts, "--no-report", "--out", str(tmp_path / "out")]
+    message = refused([*train, "--set", "written=1"], capsys)
+    assert "an embedder already, which writes no queries; expected a language model that does; use --writer" in message
+
+
+def test_a_writer_and_hard_negatives(texts, tiny_backbone_dir, tmp_path, capsys, monkeypatch):
+    writes = "selfembed.objectives.written_queries.write_queries"
+    monkeypatch.setattr(writes, lambda writer, passages, **options: [text.partition(" ")[2] for text in passages])
+    monkeypatch.setenv("SELFEMBED_CACHE", str(tmp_path / "cache"))
+    arguments = ["train", "--model", str(tiny_backbone_dir), "--corpus", texts, *FAST, "--recipe", "selfembed"]
+    arguments += ["--writer", str(tiny_backbone_dir), "--set", "parts=0", "--set", "calibration_pairs=12"]
+    arguments += ["--set", "negatives=1", "--no-report"]
+    assert main([*arguments, "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out.partition("\ncorpus: ")[0])
+    objective = plan["recipe"]["stages"]["text_pairs"]["objective"]
+    assert objective["writer"] == str(tiny_backbone_dir) and objective["written"] == 1.0
+    assert not (tmp_path / "cache" / "queries").exists(), "nothing is written for an estimate"
+    assert main([*arguments, "--set", "written=0.5", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    wrote = re.search(
+        r"^text_pairs: \S+ wrote for (\d+) passages, and (\d+) queries \(100%\) find theirs$", shown, re.M
+    )
+    assert 0 < int(wrote[1]) == int(wrote[2]) <= 8
+    mined = re.findall(r"(\d+) pairs with [01]", shown.partition("text_pairs: hard negatives: ")[2])
+    assert sum(map(int, mined)) == 8
+    record = json.loads((tmp_path / "out" / "selfembed.json").read_text())
+    assert record["recipe"]["stages"]["text_pairs"]["objective"]["written"] == 0.5
 
 
 def test_message_after_progress_bars_has_a_line_of_its_own(texts, tiny_backbone_dir, tmp_path, capsys):

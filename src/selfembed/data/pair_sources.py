@@ -80,7 +80,11 @@ def draw_pairs(
 
 
 def draw_pair(
-    passages: Sequence[PassageRow], index: int, weights: Mapping[str, float], rng: random.Random
+    passages: Sequence[PassageRow],
+    index: int,
+    weights: Mapping[str, float],
+    rng: random.Random,
+    sources: Mapping[str, Cut] | None = None,
 ) -> Pair | None:
     """Cuts one pair out of a passage; the sources are tried in an order drawn by their weights.
 
@@ -89,6 +93,7 @@ def draw_pair(
         index: The index of the passage.
         weights: The share of each source by its name.
         rng: The generator that all is drawn from.
+        sources: How each source cuts, by its name; None takes :data:`SOURCES`.
 
     Returns:
         The pair, or None where no source gives one.
@@ -97,7 +102,7 @@ def draw_pair(
     while left:
         name = rng.choices(list(left), list(left.values()))[0]
         del left[name]
-        cut = SOURCES[name](passages, index, rng)
+        cut = (sources or SOURCES)[name](passages, index, rng)
         if cut and cut[0].casefold() != cut[1].casefold():
             return Pair(cut[0], cut[1], index, passages[index].document, name)
     return None

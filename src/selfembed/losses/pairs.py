@@ -1,6 +1,6 @@
 """InfoNCE over pairs of texts that were cut from unlabelled documents.
 
-Shapes: B batch, D hidden, N texts of the stage.
+Shapes: B batch, D hidden, N texts of the stage, H hard negatives of a pair, C = B (1 + H) candidates of a query.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ CONTRIEVER = """\
     year = {2022},
 }"""
 
+_PAIR = ("query", "text")
+
 
 class Constants(NamedTuple):
     """What the loss needs of a batch besides embeddings.
@@ -33,26 +35,32 @@ class Constants(NamedTuple):
         same_BB: Whether two pairs are of one document.
         near_NN: Cosines of all N = 2 B texts, queries before passages, with the adapter off; None where they are not
             to be kept.
+        excluded_BM: Whether a query leaves out a hard negative of the batch, M = B H of them, the first of every pair
+            before the second: it is of the query's document, or none was found; None where pairs have none.
     """
 
     same_BB: Tensor
     near_NN: Tensor | None
+    excluded_BM: Tensor | None = None
 
 
 class PairsLoss(nn.Module):
     """InfoNCE between queries and passages; the other pairs of the batch are the negatives.
 
-    Pairs of one document are never each other's negatives. Gradients are cached where a batch has more than
-    `mini_batch_size` pairs (Gao et al. 2021, arXiv 2101.06983): the RAM needed depends on that number, the loss only
-    on the batch.
+    Pairs of one document are never each other's negatives. Hard negatives are further candidates of every query, of
+    another document than its own; no passage searches for them, and nothing of them is kept. Gradients are cached
+    where a batch has more than `mini_batch_size` pairs (Gao et al. 2021, arXiv 2101.06983): the RAM needed depends on
+    that number, the loss only on the batch.
 
     Args:
         model: The SentenceTransformer to train.
         document_N: The number of the document of every text.
+        negative_document_NH: For every text the document numbers of its hard negatives, -1 where fewer were found:
+            what stands in their place is left out of the softmax.
         temperature: Temperature that the cosines are divided by.
         both_directions: Whether passages search for queries too, at equal weight.
-        false_negative_margin: None takes every pair of another document for a negative. A number leaves out those
-            whose cosine to the query is above that of the query's own passage minus this.
+        false_negative_margin: None takes every pair of another document for a negative. A number leaves out those,
+            hard negatives among them, whose cosine to the query is above that of the query's own passage minus this.
         centred: Whether embeddings lose the mean of the batch's passages before they are compared, as in calibration.
         keep: Weight of a second loss, which keeps what the embedder knew before: the mean KL divergence of how near
             each text of the batch is to the others, the adapter off and on, see :func:`kept_similarities`. 0 leaves
@@ -64,20 +72,21 @@ class PairsLoss(nn.Module):
         arXiv 2101.04731) for keeping similarities.
 
     Inputs:
-        +------------------+--------------------+
-        | Texts            | Labels             |
-        +==================+====================+
-        | (query, passage) | number of the text |
-        +------------------+--------------------+
+        +----------------------------------------------------+--------------------+
+        | Texts                                              | Labels             |
+        +====================================================+====================+
+        | (query, passage)                                   | number of the text |
+        +----------------------------------------------------+--------------------+
+        | (query, first negative, ..., last, passage)        | number of the text |
+        +----------------------------------------------------+--------------------+
     """
-
-    columns = ("query", "text")
 
     def __init__(
         self,
         model: SentenceTransformer,
         document_N: Sequence[int],
         *,
+        negative_document_NH: Sequence[Sequence[int]] | None = None,
         temperature: float = 0.05,
         both_directions: bool = True,
         false_negative_margin: float | None = None,
@@ -88,6 +97,9 @@ class PairsLoss(nn.Module):
         super().__init__()
         self.model = model
         self.document_N = torch.as_tensor(list(document_N))
+        self.negative_document_NH = None if negative_document_NH is None else torch.as_tensor(negative_document_NH)
+        negatives = 0 if self.negative_document_NH is None else self.negative_document_NH.shape[1]
+        self.columns = ("query", *negative_columns(negatives), "text")
         self.temperature = temperature
         self.both_directions = both_directions
         self.false_negative_margin = false_negative_margin
@@ -113,20 +125,24 @@ class PairsLoss(nn.Module):
         """Gives which pairs are of one document and, where they are to be kept, the cosines with the adapter off."""
         document_B = self.document_N.to(labels.device)[labels]
         same_BB = document_B[:, None] == document_B[None, :]
+        excluded_BM = None
+        if self.negative_document_NH is not None:
+            negative_M = self.negative_document_NH.to(labels.device)[labels].T.flatten()
+            excluded_BM = (document_B[:, None] == negative_M[None, :]) | (negative_M < 0)
         if not self.keep:
-            return Constants(same_BB, None)
+            return Constants(same_BB, None, excluded_BM)
         spans = mini_batches(len(labels), self.mini_batch_size)
         with torch.no_grad(), mode_kept(self.model):
             turn_adapters_off(self.model)
             self.model.eval()
-            parts = [self.embed(mini_batch(features[name], span)) for name in self.columns for span in spans]
+            parts = [self.embed(mini_batch(features[name], span)) for name in _PAIR for span in spans]
             raw_ND = torch.cat(parts).float()
-        return Constants(same_BB, cosine(raw_ND, raw_ND))
+        return Constants(same_BB, cosine(raw_ND, raw_ND), excluded_BM)
 
     def of_embeddings(self, embeddings: list[Tensor], constants: Constants) -> Tensor:
-        """Computes the loss from `query_BD` and `passage_BD`."""
-        query_BD, passage_BD = (embedding_BD.float() for embedding_BD in embeddings)
-        same_BB, near_NN = constants
+        """Computes the loss from `query_BD`, an embedding of each hard negative, and `passage_BD`."""
+        query_BD, *negatives, passage_BD = (embedding_BD.float() for embedding_BD in embeddings)
+        same_BB, near_NN, excluded_BM = constants
         kept = None
         if near_NN is not None:
             text_ND = torch.cat([query_BD, passage_BD])
@@ -134,15 +150,19 @@ class PairsLoss(nn.Module):
         if self.centred:
             mean_D = passage_BD.detach().mean(0)
             query_BD, passage_BD = query_BD - mean_D, passage_BD - mean_D
-        own_BB = torch.eye(len(same_BB), dtype=torch.bool, device=same_BB.device)
-        excluded_BB = same_BB & ~own_BB
+            negatives = [negative_BD - mean_D for negative_BD in negatives]
+        # without hard negatives nothing is joined: gradients are then added up in another order
+        candidate_CD = torch.cat([passage_BD, *negatives]) if negatives else passage_BD
+        other_BC = ~torch.eye(len(query_BD), len(candidate_CD), dtype=torch.bool, device=same_BB.device)
+        excluded_BC = (same_BB if excluded_BM is None else torch.cat([same_BB, excluded_BM], 1)) & other_BC
         if self.false_negative_margin is not None:
             with torch.no_grad():
-                near_BB = cosine(query_BD, passage_BD)
-                above_BB = near_BB > near_BB.diagonal()[:, None] - self.false_negative_margin
-            excluded_BB = excluded_BB | (above_BB & ~own_BB)
-        loss = info_nce(query_BD, passage_BD, temperature=self.temperature, excluded_BN=excluded_BB)
+                near_BC = cosine(query_BD, candidate_CD)
+                above_BC = near_BC > near_BC.diagonal()[:, None] - self.false_negative_margin
+            excluded_BC = excluded_BC | (above_BC & other_BC)
+        loss = info_nce(query_BD, candidate_CD, temperature=self.temperature, excluded_BN=excluded_BC)
         if self.both_directions:
+            excluded_BB = excluded_BC[:, : len(passage_BD)]
             back = info_nce(passage_BD, query_BD, temperature=self.temperature, excluded_BN=excluded_BB.T)
             loss = (loss + back) / 2
         return loss if kept is None else loss + self.keep * kept
@@ -167,6 +187,11 @@ class PairsLoss(nn.Module):
     @property
     def citation(self) -> str:
         return CONTRIEVER
+
+
+def negative_columns(count: int) -> tuple[str, ...]:
+    """Names the columns of the hard negatives."""
+    return tuple(f"negative_{number}" for number in range(1, count + 1))
 
 
 def kept_similarities(near_NN: Tensor, before_NN: Tensor, *, temperature: float) -> Tensor:

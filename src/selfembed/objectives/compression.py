@@ -22,8 +22,9 @@ class Compression(CompressionOptions, Objective):
     columns = ("text", "text")  # a part by the encoder, a part by the decoder, each padded to the longest
     needs_decoder = True
 
-    def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
+    def check(self, reading: EmbedderConfig | None, backbone: Backbone) -> None:
         """Refuses an embedder without memory tokens or with a prompt, and a backbone without a bos token."""
+        assert reading is not None, "it needs a decoder"
         if reading.pooling != "memory":
             raise InputError(
                 f"pooling {reading.pooling!r}: compression needs memory tokens to compress a text into; expected "

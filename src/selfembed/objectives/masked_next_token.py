@@ -24,8 +24,9 @@ class MaskedNextToken(MaskedNextTokenOptions, Objective):
     citation = LLM2VEC
     needs_decoder = True
 
-    def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
+    def check(self, reading: EmbedderConfig | None, backbone: Backbone) -> None:
         """Refuses causal attention, which never sees what comes after, and a mask token that the vocabulary lacks."""
+        assert reading is not None, "it needs a decoder"
         if reading.attention != "bidirectional":
             raise InputError(
                 f"attention {reading.attention!r}: masked next-token prediction learns to see what comes after a "

@@ -79,7 +79,7 @@ class Mixture(Objective):
         """Tells whether a part needs a tagger."""
         return any(part.needs_tagger for part in self.parts.values())
 
-    def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
+    def check(self, reading: EmbedderConfig | None, backbone: Backbone) -> None:
         """Refuses what any of the parts refuses."""
         for part in self.parts.values():
             part.check(reading, backbone)

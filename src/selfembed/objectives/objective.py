@@ -86,6 +86,9 @@ class Material:
         texts: The texts of the stage; empty where the objective reads pairs.
         places: For each of `texts`, the row of the corpus that it is or is cut from; None for other texts.
         columns: Further columns of text, each with one entry for each of `texts`.
+        column_places: For each entry of those columns that are cut from other rows of the corpus than `texts`, the
+            row, -1 where there is none.
+        notes: What cutting has found, for the record of the stage.
         pairs: The sets of labelled examples to train on.
         dev: The set of labelled examples that decides when to stop.
         tagger: The tagger of parts of speech; None where no objective needs one.
@@ -94,7 +97,8 @@ class Material:
         budget: Budget of the stage; the default is for targets that are only looked at.
         seed: Seed for everything that is drawn at random.
         folder: Folder of the stage, for files that the objective keeps.
-        look: Whether targets are only looked at. What needs the model on other texts then makes do with `texts`.
+        look: Whether targets or pairs are only looked at. What needs the model on other texts then makes do with
+            `texts`, and no model writes any.
         progress: Called with (task, done, total).
     """
 
@@ -106,6 +110,8 @@ class Material:
     texts: Sequence[str] = ()
     places: Sequence[int] | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    column_places: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     pairs: tuple[Examples, ...] = ()
     dev: Examples | None = None
     tagger: Tagger | None = None
@@ -180,6 +186,7 @@ class Measured:
         statistics_texts: Largest number of texts that token statistics are counted over.
         mean_tokens: Mean number of tokens of an input, prompt included.
         tokens_per_second: Speed of a forward pass.
+        texts_read: Number of texts that the stage reads, repetitions included.
     """
 
     texts: int
@@ -187,6 +194,7 @@ class Measured:
     statistics_texts: int
     mean_tokens: float
     tokens_per_second: float
+    texts_read: int
 
 
 class Objective(ABC):
@@ -239,8 +247,13 @@ class Objective(ABC):
         """Tells whether texts have to be tagged with parts of speech."""
         return False
 
-    def check(self, reading: EmbedderConfig, backbone: Backbone) -> None:
+    def check(self, reading: EmbedderConfig | None, backbone: Backbone) -> None:
         """Refuses an embedder or a backbone that it cannot train.
+
+        Args:
+            reading: How the backbone is read as an embedder; None for a ready embedder, which only comes here where
+                no decoder is needed.
+            backbone: The language model, or the transformer of the ready embedder.
 
         Raises:
             InputError: It cannot; the message says what it needs.

@@ -30,7 +30,7 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
         named = {candidate: {candidate, candidate.replace(".objective.", ".")} for candidate in _paths(recipe)}
         paths = [found for found, names in named.items() if any(f".{name}".endswith(f".{path}") for name in names)]
         if not paths:
-            known = sorted({candidate.rpartition(".")[2] for candidate in _paths(recipe)})
+            known = setting_names(recipe)
             raise InputError(
                 f"setting {path!r}: expected one of recipe {recipe.name}, of {', '.join(known)}"
                 + did_you_mean(path.rpartition(".")[2], known)
@@ -38,6 +38,11 @@ def override(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
         changes |= {tuple(found.split(".")): (value, path) for found in paths}
     changed: Recipe = _replace(recipe, changes)
     return changed
+
+
+def setting_names(recipe: Recipe) -> list[str]:
+    """Lists the bare names of a recipe's settings, each once."""
+    return sorted({path.rpartition(".")[2] for path in _paths(recipe)})
 
 
 def _paths(value: Any, prefix: str = "") -> list[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -112,3 +114,19 @@ class LexicalIndex:
         """
         known = [self._model.vocab_dict[word] for word in words if word in self._model.vocab_dict]
         return self._model.get_scores_from_ids(known) if known else None
+
+
+@contextmanager
+def temporary_index(texts: Iterable[str], language: str = "english") -> Iterator[LexicalIndex]:
+    """Makes the index of some texts, which is gone when the block is left.
+
+    Args:
+        texts: The texts to be found.
+        language: The language of stop words and stemmer.
+
+    Raises:
+        InputError: The extra `search` is not installed.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        LexicalIndex.write(Path(folder), texts, language)
+        yield LexicalIndex(Path(folder), language)

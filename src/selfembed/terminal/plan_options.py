@@ -135,9 +135,11 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
     """Makes the plan that a command line asks for, and prints what was left out of the corpus."""
     from selfembed.data.corpus import Corpus
     from selfembed.recipes import choose_stages, find_recipe
+    from selfembed.recipes.override import setting_names
     from selfembed.training.plan import default_recipe, make_plan
 
-    settings: dict[str, Any] = {}
+    writer = getattr(options, "writer", None)
+    settings: dict[str, Any] = {} if writer is None else {"writer": writer, "written": 1}
     for name in ("pooling", "attention", "prompt", "steps", "batch_size", "max_length", "learning_rate"):
         if getattr(options, name) is not None:
             settings[name] = getattr(options, name)
@@ -150,6 +152,11 @@ def plan_of(options: argparse.Namespace, progress: Bars) -> Plan:
     recipe = find_recipe(options.recipe or default_recipe(options.model))
     if options.stages:
         recipe = choose_stages(recipe, [name.strip() for name in options.stages.split(",")])
+    if writer is not None and "writer" not in setting_names(recipe):
+        raise InputError(
+            f"--writer {writer}: recipe {recipe.name} has no stage that reads written queries; expected one that cuts "
+            "pairs out of texts, as selfembed and adapt do; leave it out"
+        )
     if not options.corpus and not options.pairs:
         raise InputError("--corpus: missing; name texts to train on, or labelled pairs (--pairs) for llm2comp")
     corpus = options.corpus and Corpus(

@@ -23,6 +23,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verb = verbs.add_parser("train", help="train an embedder on a corpus", description="Train an embedder.")
     add_plan_options(verb)
     add_pair_options(verb)
+    verb.add_argument(
+        "--writer",
+        metavar="MODEL",
+        help="language model that writes search queries, one more source of pairs (--set written=1, its weight), for "
+        "recipes that cut pairs out of texts; --set written=1 alone: the model that is trained",
+    )
     verb.add_argument("--out", metavar="DIR", help="folder of the finished embedder (needed unless --dry-run)")
     verb.add_argument("--dry-run", action="store_true", help="print what would be done and what it takes; do nothing")
     last = verb.add_mutually_exclusive_group()
@@ -98,6 +104,15 @@ def print_stage(stage: StageRecord) -> None:
         f"{stage.name}: {stage.texts:,} texts, loss {went(stage.losses)}, {stage.training_seconds:.0f} s"
         + "".join(counts)
     )
+    for written in (part["written"] for part in parts if "written" in part):
+        share = written["kept"] / max(1, written["asked"])
+        print(
+            f"{stage.name}: {written['writer']} wrote for {written['asked']:,} passages, and {written['kept']:,} "
+            f"queries ({share:.0%}) find theirs"
+        )
+    for mined in (part["negatives"]["pairs_by_number_found"] for part in parts if "negatives" in part):
+        shown = ", ".join(f"{count:,} pairs with {number}" for number, count in mined.items())
+        print(f"{stage.name}: hard negatives: {shown}")
     for part in stage.parts:
         print(f"{stage.name}, of it {part}: loss {went(stage.losses_of(part))}")
     if "dev" in notes:

@@ -87,6 +87,7 @@ def estimate(plan: Plan) -> Estimate:
             statistics_texts=plan.recipe.statistics_texts,
             mean_tokens=statistics.fmean(token_lengths(embedder, sample)),
             tokens_per_second=tokens_per_second,
+            texts_read=stage.texts,
         )
         tokens = round(stage.budget.texts * sum(map(statistics.fmean, lengths_of.values())))
         # Layers below the lowest adapter need no backward pass.
@@ -157,6 +158,7 @@ def sample_of_stage(plan: Plan, stage: Stage, embedder: SentenceTransformer) -> 
         texts=list(corpus.select(places)["text"]),
         places=places,
         make_embedder=lambda: embedder,
+        look=True,
     )
     material = stage.objective.cut(material)
     read = {**material.columns, "text": material.texts}

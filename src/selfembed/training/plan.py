@@ -297,13 +297,13 @@ def check_stages(recipe: Recipe, backbone: Backbone, ready: ReadyEmbedder | None
                     f"with its decoder layer, and {ready.name} is a ready embedder; expected stages that read "
                     "embeddings alone, as recipe adapt has; leave this one out"
                 )
-        return
+    around = {} if reading is None else {
+        f"word_embeddings {reading.word_embeddings:g}": reading.word_embeddings > 0,
+        "pooling 'mean+last'": reading.pooling == "mean+last",
+        "calibration 'before'": recipe.calibration == "before",
+    }  # fmt: skip
     for name, stage in recipe.stages.items():
-        for option, on in (
-            (f"word_embeddings {reading.word_embeddings:g}", reading.word_embeddings > 0),
-            ("pooling 'mean+last'", reading.pooling == "mean+last"),
-            ("calibration 'before'", recipe.calibration == "before"),
-        ):
+        for option, on in around.items():
             if on and stage.objective.decodes:
                 raise InputError(
                     f"{option}: stage {name} of recipe {recipe.name} reads embeddings through the decoder layer, "
