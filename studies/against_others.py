@@ -22,7 +22,7 @@ import domains
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
-from rows import CALIBRATED, UNTRAINED, label, made, vectors
+from rows import CALIBRATED, SIMCSE, UNTRAINED, label, made, vectors
 
 from selfembed import Corpus
 from selfembed.ground.environment import environment
@@ -157,7 +157,7 @@ def main() -> None:
         if name not in known:
             raise SystemExit(f"domain {name!r}: expected one of {', '.join(known)}")
     for name in options.rows:
-        if name not in (rows := (*LEXICAL, *UNTRAINED, CALIBRATED, *RECIPES)):
+        if name not in (rows := (*LEXICAL, *UNTRAINED, CALIBRATED, SIMCSE, *RECIPES)):
             raise SystemExit(f"row {name!r}: expected one of {', '.join(rows)}")
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"against_others_{options.preset}.json"
@@ -180,7 +180,7 @@ def main() -> None:
         for row in options.rows:
             named = row if row in LEXICAL else label(row, options.set)
             seeds = entry["rows"].setdefault(named, {})
-            for seed in options.seeds if row in RECIPES or row == CALIBRATED else options.seeds[:1]:
+            for seed in options.seeds if row in (*RECIPES, CALIBRATED, SIMCSE) else options.seeds[:1]:
                 if str(seed) in seeds:
                     continue
                 notes: dict[str, Any] = {}

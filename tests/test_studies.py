@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from runs import add_random_adapter, plain_embedder
-from tiny import BOS_ID, save_tiny, tiny_tokenizer, training_sentences
+from tiny import BOS_ID, SENTENCES, save_tiny, tiny_tokenizer, training_sentences
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "studies"))
@@ -27,6 +27,7 @@ import llm2comp_memory_tokens as memory_tokens  # noqa: E402
 import llm2comp_pretext as pretext  # noqa: E402
 import llm2comp_spectrum as spectrum  # noqa: E402
 import quickstart_settings  # noqa: E402
+import rows as study_rows  # noqa: E402
 import text2token_decoder_layer as decoder_layer  # noqa: E402
 import text2token_domains as domains  # noqa: E402
 import text2token_filters as filters  # noqa: E402
@@ -607,3 +608,19 @@ def test_recorded_studies_still_read_as_their_tables(file):
     study = file.stem.removesuffix("_" + recorded["settings"]["preset"])
     assert file.with_suffix(".md").read_text().startswith(findings.table(recorded, study))
     assert file.with_suffix(".svg").exists()
+
+
+def test_simcse_trains_two_views_of_a_text(tiny_backbone_dir, monkeypatch):
+    raw, _, _ = plain_embedder(tiny_backbone_dir)
+    before_ND = raw.encode(SENTENCES[:4])
+    monkeypatch.setattr(study_rows, "untrained", lambda name, device: raw)
+    monkeypatch.setattr(study_rows, "SIMCSE_STEPS", 3)
+    monkeypatch.setattr(study_rows, "SIMCSE_BATCH", 4)
+    embedder, notes = study_rows.made(
+        study_rows.SIMCSE, Corpus(iter(SENTENCES)), Path("unused"), seed=0, device="cpu", settings={}
+    )
+    assert np.abs(embedder.encode(SENTENCES[:4]) - before_ND).max() > 1e-4 and "minutes" in notes
+    raw.train()
+    features = raw.preprocess([SENTENCES[0]])
+    first, second = (raw(dict(features))["sentence_embedding"] for _ in range(2))
+    assert not torch.equal(first, second), "dropout makes two views"
