@@ -28,11 +28,14 @@ def by_hand(folder, text: str, template: str, pooling: str, max_length: int) -> 
     own = backbone.tokenizer(text, add_special_tokens=False)["input_ids"][: max_length - len(ids)]
     with torch.no_grad():
         hidden_TD = AutoModel.from_pretrained(folder)(torch.tensor([[*ids.before, *own, *ids.after]]))[0][0]
+    if pooling == "weightedmean":
+        weight_T1 = torch.arange(1.0, len(hidden_TD) + 1)[:, None]
+        return ((hidden_TD * weight_T1).sum(0) / weight_T1.sum()).numpy()
     return (hidden_TD[-1] if pooling == "last" else hidden_TD.mean(0)).numpy()
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "weightedmean"])
 def test_vectors_equal_a_forward_pass_by_hand(family, pooling, tmp_path):
     save_tiny(family, tmp_path, tokenizer=tiny_tokenizer(with_bos=True))
     embedder, _, config = plain_embedder(tmp_path, pooling=pooling)
@@ -42,7 +45,7 @@ def test_vectors_equal_a_forward_pass_by_hand(family, pooling, tmp_path):
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "weightedmean"])
 def test_vectors_do_not_depend_on_the_batch(pooling, attention, tiny_backbone_dir):
     embedder, _, _ = plain_embedder(tiny_backbone_dir, pooling=pooling, attention=attention)
     add_random_adapter(embedder)

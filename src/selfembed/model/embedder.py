@@ -26,11 +26,12 @@ from selfembed.model.pooling import TYPE, MemoryPooling
 from selfembed.model.prompt import NO_PROMPT, PROMPT_EOL, PromptIds, bake_prompt, check_prompt, check_text, prompt_ids
 from selfembed.model.word_embeddings import word_and_state
 
-PoolingMode = Literal["last", "mean", "mean+last", "memory"]
+PoolingMode = Literal["last", "mean", "weightedmean", "mean+last", "memory"]
 
 _STOCK_POOLING: dict[str, str | tuple[str, ...]] = {
     "last": "lasttoken",
     "mean": "mean",
+    "weightedmean": "weightedmean",
     "mean+last": ("mean", "lasttoken"),
     "memory": "lasttoken",
 }
@@ -47,8 +48,9 @@ class EmbedderConfig:
 
     Args:
         pooling: `"last"` takes the hidden state of the last token, `"mean"` the mean over all tokens, prompt and bos
-            included, `"mean+last"` both, one after the other, `"memory"` the mean over the memory tokens alone
-            (LLM2Comp).
+            included, `"weightedmean"` the same with token i of T weighing i, since later tokens have seen more (SGPT,
+            arXiv 2202.08904), `"mean+last"` the mean and the last, one after the other, `"memory"` the mean over the
+            memory tokens alone (LLM2Comp).
         attention: `"causal"` or `"bidirectional"`.
         prompt: Template with `{text}`; None takes PromptEOL where the last token is read and no prompt otherwise
             (Text2Token Eqs. 3-4).

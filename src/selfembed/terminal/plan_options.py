@@ -58,7 +58,7 @@ def add_plan_options(verb: argparse.ArgumentParser, *, recipe: str | None = None
 
     group = verb.add_argument_group("numbers of the recipe")
     group.add_argument("--stages", metavar="A,B", help="which stages of the recipe, in which order")
-    group.add_argument("--pooling", choices=("last", "mean", "mean+last", "memory"))
+    group.add_argument("--pooling", choices=("last", "mean", "weightedmean", "mean+last", "memory"))
     group.add_argument("--attention", choices=("causal", "bidirectional"))
     group.add_argument("--prompt", metavar="TEMPLATE", help="with {text} where the text goes")
     for name, kind, meaning in (
